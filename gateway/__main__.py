@@ -1,0 +1,10 @@
+"""Entry point: ``gateway`` and ``python -m gateway``."""
+
+from __future__ import annotations
+
+from gateway.cli.main import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

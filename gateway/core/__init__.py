@@ -1,0 +1,1 @@
+"""The pure inside: values, rules and ports. Imports nothing but the exception tree."""

@@ -1,0 +1,138 @@
+"""A job: its states, what moves it from one to another, and the record that is kept of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal
+
+
+class JobState(StrEnum):
+    """Where a job stands for us; tenants see Segmind's four words (`PUBLIC`)."""
+
+    SENDING = "SENDING"
+    ACCEPTED = "ACCEPTED"
+    UNKNOWN = "UNKNOWN"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"
+
+    @property
+    def terminal(self) -> bool:
+        """Tell whether the job's hold has ended."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {
+        # A sync call completes without having been accepted first.
+        JobState.SENDING: frozenset(
+            {JobState.ACCEPTED, JobState.COMPLETED, JobState.FAILED, JobState.REJECTED, JobState.UNKNOWN}
+        ),
+        # EXPIRED: charged at its hold by policy or by an operator, since nothing shows that it never ran.
+        JobState.UNKNOWN: frozenset(
+            {JobState.ACCEPTED, JobState.COMPLETED, JobState.FAILED, JobState.EXPIRED, JobState.REJECTED}
+        ),
+        JobState.ACCEPTED: frozenset({JobState.COMPLETED, JobState.FAILED, JobState.EXPIRED}),
+        JobState.COMPLETED: frozenset(),
+        JobState.FAILED: frozenset(),
+        JobState.EXPIRED: frozenset(),
+        JobState.REJECTED: frozenset(),
+    }
+)
+"""From each state, the states that may follow. The scripts check the same by compare-and-set."""
+
+VendorStatus = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
+JobKind = Literal["async", "sync"]
+
+
+def public_status(state: JobState, vendor_status: VendorStatus) -> VendorStatus:
+    """Return the word that tenants see: SENDING and UNKNOWN read QUEUED, REJECTED and EXPIRED read FAILED."""
+    if state is JobState.ACCEPTED:
+        return vendor_status
+    if state is JobState.COMPLETED:
+        return "COMPLETED"
+    return "QUEUED" if state in {JobState.SENDING, JobState.UNKNOWN} else "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is on record of one job. Amounts in nanocredits, times in Unix milliseconds of Redis's clock.
+
+    Attributes:
+        id: The gateway's own id (UUIDv7), fixed before anything is sent upstream.
+        upstream_id: The vendor's id, once known.
+        upstream_key: Name of the company key that it was sent with.
+        fingerprint: Digest of model and canonical inputs, to find the job in the vendor's history.
+        hold: What was held at admission; `cost` what was settled, None before.
+        estimated: The cost is the hold because the vendor reported none.
+        vendor_status: The vendor's last word; confirmed at `confirmed_ms`.
+        error: Why it failed, was refused or expired; for tenants.
+        code: Error code and status of a refusal (``REJECTED``), replayed by the idempotency key.
+        has_result: A result body is kept.
+        missing_ms: Since when the vendor says that it does not know the job.
+        overdue: How overdue it was found to be (`core.schedule.overdue_level`).
+    """
+
+    id: str
+    tenant: str
+    key_id: str
+    model: str
+    kind: JobKind
+    state: JobState
+    hold: int
+    created_ms: int
+    fingerprint: str = ""
+    upstream_id: str | None = None
+    upstream_key: str | None = None
+    vendor_status: VendorStatus = "QUEUED"
+    confirmed_ms: int | None = None
+    missing_ms: int | None = None
+    overdue: int = 0
+    accepted_ms: int | None = None
+    finished_ms: int | None = None
+    cost: int | None = None
+    estimated: bool = False
+    error: str | None = None
+    code: str | None = None
+    has_result: bool = False
+    request_id: str = ""
+    traceparent: str | None = None
+    webhook_url: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> VendorStatus:
+        """The word that tenants see."""
+        return public_status(self.state, self.vendor_status)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job ended without a result, in words; None where it did not."""
+        if self.status != "FAILED":
+            return None
+        if self.error:
+            return self.error
+        return "the vendor no longer knows this job" if self.state is JobState.EXPIRED else "the job failed"
+
+
+def new_job_id() -> str:
+    """Make a UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether ``text`` could be an id of ours, in its one canonical spelling."""
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        return False
+    return parsed.version == 7 and str(parsed) == text  # noqa: PLR2004 the version that we make

@@ -1,0 +1,54 @@
+"""Calls to the vendor and its words, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.core.job import VendorStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """Who a call is made for; goes into the event, never upstream but for `traceparent`.
+
+    Attributes:
+        upstream_key: Name of the company key that the job was sent with; empty: the current one.
+    """
+
+    tenant: str = ""
+    key_id: str = ""
+    model: str = ""
+    job_id: str = ""
+    upstream_id: str = ""
+    request_id: str = ""
+    traceparent: str | None = None
+    held: int | None = None
+    upstream_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VendorAnswer:
+    """A definite answer of the vendor to a read or an upload: status, allow-listed headers, capped body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VendorState:
+    """The vendor's word on a job, as decoded from a status or result body.
+
+    Attributes:
+        status: None where the vendor no longer knows the job (404).
+        cost: Nanocredits; None where missing or absurd.
+        error: The vendor's text for a FAILED job.
+        body: The full result body as received, for a result read.
+    """
+
+    status: VendorStatus | None
+    cost: int | None = None
+    error: str | None = None
+    body: bytes = b""
+    content_type: str = "application/json"

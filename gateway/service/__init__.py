@@ -1,0 +1,1 @@
+"""What happens: submit, sync calls, tracking, settlement, tenants. Sees the outside through ports only."""

@@ -1,0 +1,140 @@
+"""The end of a job: what the vendor said of it becomes one settlement or release, and one event."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.core.balance import replace_balance
+from gateway.core.credits import format_credits
+from gateway.core.events import Alert, JobEnded
+from gateway.core.job import Job, JobState
+from gateway.core.movements import (
+    Finished,
+    Release,
+    Settlement,
+    StoredResult,
+)
+from gateway.core.ports import DueEntry, Jobs, Ledger, Sink
+from gateway.core.quota import least_remaining
+from gateway.core.vendor import VendorState
+from gateway.service.learn import Learner
+from gateway.service.watchlist import Watchlist
+
+THREAD_FROM_BYTES = 256 * 1024
+"""Larger results are searched in a thread: their scan takes up to a second, and the event loop must go on."""
+
+GONE = "the vendor no longer knows this job; it was charged at its hold"
+
+
+class Finisher:
+    """Ends jobs by the vendor's word. Every method may run twice: the second time changes and reports nothing.
+
+    Raises `StoreUnavailable` when the store did not confirm.
+
+    Args:
+        owing: Told of tenants that owe a webhook from now on; that they do is on record already.
+    """
+
+    def __init__(self, ledger: Ledger, jobs: Jobs, learner: Learner, owing: Watchlist, sink: Sink) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._learner = learner
+        self._owing = owing
+        self._sink = sink
+
+    async def complete(self, job: Job, said: VendorState, *, actor: str = "tracker") -> Finished:
+        """Charge what the vendor reported, or the hold where it reported nothing that makes sense; keep the result."""
+        result = await self._result(job, said)
+        settlement = Settlement(
+            tenant=job.tenant,
+            job_id=job.id,
+            state=JobState.COMPLETED,
+            cost=said.cost,
+            result=result,
+            upstream_id=job.upstream_id,
+            actor=actor,
+        )
+        done = await self._ledger.settle(settlement)
+        if done.changed and said.cost is None:
+            detail = "the vendor reported no usable cost; the hold was charged, compare with `gateway reconcile`"
+            self._alert(job, "job.cost_estimated", detail)
+        self._report(done)
+        if done.changed and done.job is not None:
+            await self._learner.note(job, done.job)
+        return done
+
+    async def fail(self, job: Job, said: VendorState) -> Finished:
+        """Release the hold of a job that FAILED: the vendor bills only what COMPLETED."""
+        release = Release(
+            tenant=job.tenant, job_id=job.id, state=JobState.FAILED, reason=said.error or "the vendor gave no reason"
+        )
+        return self._report(await self._ledger.release(release))
+
+    async def reject(self, job: Job, reason: str) -> Finished:
+        """Release the hold of a job that the vendor never had; its idempotency key stands, and is told the reason."""
+        release = Release(
+            tenant=job.tenant, job_id=job.id, state=JobState.REJECTED, code="upstream_error", reason=reason
+        )
+        done = await self._ledger.release(release)
+        if done.changed:
+            self._alert(job, "job.released", reason)
+        return self._report(done)
+
+    async def expire(self, job: Job, reason: str = GONE) -> Finished:
+        """Charge the hold of a job whose end nobody can tell: it may have been billed."""
+        settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=None, reason=reason)
+        done = await self._ledger.settle(settlement)
+        if done.changed:
+            self._alert(job, "job.expired", f"{reason}; compare with `gateway reconcile`")
+        return self._report(done)
+
+    async def _result(self, job: Job, said: VendorState) -> StoredResult | None:
+        """Make the body fit for the tenant: the balance in it becomes the tenant's own."""
+        if not said.body:
+            return None
+        remaining = least_remaining(await self._jobs.windows(job.tenant))
+        own = format_credits(remaining)
+        if len(said.body) < THREAD_FROM_BYTES:
+            body = replace_balance(said.body, own)
+        else:
+            body = await asyncio.to_thread(replace_balance, said.body, own)
+        return StoredResult(body=body, content_type=said.content_type)
+
+    def _report(self, done: Finished) -> Finished:
+        job = done.job
+        if done.changed and job is not None:
+            self._sink(ended(job))
+            if job.webhook_url is not None:
+                self._owing.add(DueEntry(job.tenant, ""))
+        return done
+
+    def _alert(self, job: Job, event: str, detail: str) -> None:
+        self._sink(
+            Alert(
+                event=event,
+                detail=detail,
+                tenant=job.tenant,
+                model=job.model,
+                job_id=job.id,
+                upstream_id=job.upstream_id or "",
+            )
+        )
+
+
+def ended(job: Job) -> JobEnded:
+    """Say what became of a job that has ended."""
+    cost = job.cost or 0
+    return JobEnded(
+        tenant=job.tenant,
+        key_id=job.key_id,
+        model=job.model,
+        job_id=job.id,
+        upstream_id=job.upstream_id or "",
+        state=job.state,
+        held=job.hold,
+        cost=cost,
+        estimated=job.estimated,
+        overrun=max(0, cost - job.hold),
+        duration_ms=(job.finished_ms or job.created_ms) - job.created_ms,
+        reason=job.reason or "",
+    )

@@ -1,0 +1,184 @@
+"""One poll: what the vendor says of a job, brought into its record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from gateway.core.events import Alert
+from gateway.core.job import Job, JobState
+from gateway.core.ports import DueEntry, Gauges, Jobs, Ledger, Sink, Upstream
+from gateway.core.schedule import LAST_CALL_AFTER_S, next_poll_s, overdue_level, retry_poll_s
+from gateway.core.vendor import CallContext, VendorState
+from gateway.errors import UpstreamError, UpstreamInvalidResponse, UpstreamRefused
+from gateway.service.finish import Finisher
+from gateway.service.rules import Rules
+from gateway.service.throttle import Throttle
+
+MISSING_CONFIRM_S = 5.0
+"""A job that the vendor does not know must still be unknown after this long before it counts as EXPIRED."""
+SENDING_RETRY_S = 15.0
+UNKNOWN_RETRY_S = 60.0
+RESULTS_AT_ONCE = 16
+"""Results are up to 8 MiB each; polls are not held up by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoResult:
+    """Why a COMPLETED job's result could not be fetched; when to try again, unless ``for_good``."""
+
+    why: str
+    retry_s: float
+    for_good: bool = False
+
+
+class Poller:
+    """Brings one job's record up to the vendor's word.
+
+    Args:
+        throttle: Told of every answer of the vendor.
+        calls: Calls to the vendor at once; a poll waits for the store before and after its own.
+        gauges: Told how late each poll was.
+        clock: Unix seconds, Redis's.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        jobs: Jobs,
+        upstream: Upstream,
+        finisher: Finisher,
+        rules: Rules,
+        throttle: Throttle,
+        calls: int,
+        gauges: Gauges,
+        sink: Sink,
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._upstream = upstream
+        self._finisher = finisher
+        self._rules = rules
+        self._throttle = throttle
+        self._calls = asyncio.Semaphore(calls)
+        self._gauges = gauges
+        self._sink = sink
+        self._clock = clock
+        self._fetching = asyncio.Semaphore(RESULTS_AT_ONCE)
+
+    async def poll(self, entry: DueEntry) -> float | None:
+        """Poll a job once; return the seconds until it is due again, None where it has ended.
+
+        Raises:
+            StoreUnavailable: The record could not be read or written; the lease brings the job back.
+        """
+        begun_s = self._clock()
+        job = await self._jobs.find(entry.tenant, entry.job_id)
+        if job is None or job.state.terminal:
+            return None
+        if job.state is not JobState.ACCEPTED or job.upstream_id is None:
+            return SENDING_RETRY_S if job.state is JobState.SENDING else UNKNOWN_RETRY_S
+        context = _context(job)
+        try:
+            async with self._calls:
+                self._gauges.observe_tracker_lag(self._clock() - begun_s - entry.due_in_s)
+                said = await self._upstream.status(job.upstream_id, context)
+        except UpstreamError as exc:
+            return self._failed(job, exc)
+        self._throttle.accepted()
+        if said.status == "COMPLETED":
+            return await self._complete(job, job.upstream_id, said, context)
+        return await self._follow(job, said, late_s=-entry.due_in_s)
+
+    async def _follow(self, job: Job, said: VendorState, *, late_s: float) -> float | None:
+        if said.status == "FAILED":
+            await self._finisher.fail(job, said)
+            return None
+        now = (await self._ledger.progress(job.tenant, job.id, said.status)).job
+        if said.status is None:
+            return await self._missing(now or job)
+        return await self._running(job, late_s=late_s)
+
+    async def _running(self, job: Job, *, late_s: float) -> float:
+        age_s, expected_s = self._since_s(job.created_ms), self._rules.expected_latency_s(job.model)
+        level = overdue_level(age_s, expected_s)
+        if level > job.overdue and await self._ledger.note_overdue(job.tenant, job.id, level):
+            self._alert(
+                job, "job.overdue", f"running for {age_s:.0f} s; its hold stands until the vendor ends or forgets it"
+            )
+        return next_poll_s(age_s, expected_s, late_s)
+
+    async def _complete(self, job: Job, upstream_id: str, said: VendorState, context: CallContext) -> float | None:
+        """Fetch the result and settle; where it can't be had, by the status alone, but not before it must be."""
+        async with self._fetching:
+            found = await self._fetch(job, upstream_id, context)
+            if isinstance(found, VendorState):
+                cost = said.cost if found.cost is None else found.cost
+                await self._finisher.complete(job, replace(found, cost=cost))
+                return None
+        if not found.for_good and self._since_s(job.created_ms) < LAST_CALL_AFTER_S:
+            return found.retry_s
+        done = await self._finisher.complete(job, said)
+        if done.changed:
+            detail = f"the result could not be kept: {found.why}; its output files live 7 days at the vendor"
+            self._alert(job, "job.result_lost", detail)
+        return None
+
+    async def _fetch(self, job: Job, upstream_id: str, context: CallContext) -> VendorState | _NoResult:
+        try:
+            async with self._calls:
+                result = await self._upstream.result(upstream_id, context)
+        except UpstreamError as exc:
+            unfit = isinstance(exc, UpstreamInvalidResponse) and exc.unfit
+            return _NoResult(str(exc), self._failed(job, exc), for_good=unfit)
+        if result.status == "COMPLETED":
+            return result
+        return _NoResult(f"the vendor's result reads {result.status or 'not found'}", self._retry_s(job))
+
+    async def _missing(self, job: Job) -> float | None:
+        """Expire a job that the vendor denied twice, some seconds apart."""
+        if job.missing_ms is None or self._since_s(job.missing_ms) < MISSING_CONFIRM_S:
+            return MISSING_CONFIRM_S
+        await self._finisher.expire(job)
+        return None
+
+    def _failed(self, job: Job, exc: UpstreamError) -> float:
+        """Return when to ask again after no usable answer."""
+        if isinstance(exc, UpstreamRefused) and exc.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return self._throttle.refused(exc.retry_after_s or 0)
+        return self._retry_s(job)
+
+    def _retry_s(self, job: Job) -> float:
+        return retry_poll_s(self._since_s(job.created_ms), self._since_s(job.confirmed_ms or job.created_ms))
+
+    def _alert(self, job: Job, event: str, detail: str) -> None:
+        self._sink(
+            Alert(
+                event=event,
+                detail=detail,
+                tenant=job.tenant,
+                model=job.model,
+                job_id=job.id,
+                upstream_id=job.upstream_id or "",
+            )
+        )
+
+    def _since_s(self, moment_ms: int) -> float:
+        return max(0.0, self._clock() - moment_ms / 1000)
+
+
+def _context(job: Job) -> CallContext:
+    return CallContext(
+        tenant=job.tenant,
+        key_id=job.key_id,
+        model=job.model,
+        job_id=job.id,
+        upstream_id=job.upstream_id or "",
+        traceparent=job.traceparent,
+        held=job.hold,
+        upstream_key=job.upstream_key or "",
+    )

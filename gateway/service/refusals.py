@@ -1,0 +1,67 @@
+"""What a definite refusal of the vendor means for the caller: status and words -> our code (DESIGN 2, FAULTS 14-16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from gateway.errors import UpstreamRefused
+
+RETRY_AFTER_S = 30
+"""When to ask again after an outage that a person has to end (a wrong key, an empty account)."""
+
+_WORDS_OF_CREDITS = ("credit", "balance", "payment", "fund")
+_WORDS_OF_TEAM = ("team", "spend limit", "spending limit", "monthly limit")
+
+_CODES: Final = MappingProxyType(
+    {
+        400: "invalid_request",
+        403: "upstream_forbidden",
+        404: "model_not_found",
+        410: "model_retired",
+        413: "body_too_large",
+        415: "unsupported_media_type",
+        422: "invalid_request",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to tell the caller.
+
+    Attributes:
+        retry_after_s: Set where the same request may succeed later: its idempotency key is then forgotten.
+        alert: Name of the alert that operators get, if this is theirs to mend.
+    """
+
+    code: str
+    detail: str
+    limited_by: str | None = None
+    retry_after_s: int | None = None
+    alert: str | None = None
+
+
+def judge(refusal: UpstreamRefused) -> Verdict:
+    """Classify a refusal. 406 has three meanings, told apart only by the message."""
+    if refusal.status == 429:  # noqa: PLR2004 HTTP
+        return Verdict("upstream_rate_limited", refusal.detail, "upstream", refusal.retry_after_s or 5)
+    if refusal.status == 401:  # noqa: PLR2004 HTTP
+        detail = "the gateway's own key was refused by the vendor; its operators have been alerted"
+        return Verdict("upstream_auth", detail, "upstream", RETRY_AFTER_S, "upstream.auth_failed")
+    if refusal.status == 406:  # noqa: PLR2004 HTTP
+        return _not_acceptable(refusal.detail)
+    code = _CODES.get(refusal.status, "upstream_error")
+    return Verdict(code, refusal.detail, "upstream" if code == "upstream_forbidden" else None)
+
+
+def _not_acceptable(detail: str) -> Verdict:
+    said = detail.lower()
+    if any(word in said for word in _WORDS_OF_TEAM):
+        what = "the spend limit of the company's team at the vendor is reached"
+        return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.team_limit")
+    if any(word in said for word in _WORDS_OF_CREDITS):
+        what = "the company's account at the vendor has no credits left"
+        return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")
+    return Verdict("unsupported_media_type", detail)

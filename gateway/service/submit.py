@@ -1,0 +1,221 @@
+"""A submit: check, hold, send once, record. The order is the guarantee: nothing is sent before it is on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.core.events import Alert
+from gateway.core.inputs import fingerprint
+from gateway.core.job import Job, JobKind, JobState, new_job_id
+from gateway.core.movements import (
+    Admission,
+    Admitted,
+    Denied,
+    Release,
+)
+from gateway.core.ports import (
+    Doubts,
+    DueEntry,
+    Ledger,
+    Sink,
+    Upstream,
+)
+from gateway.core.schedule import FIRST_POLL_S
+from gateway.core.vendor import CallContext
+from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamRefused, UpstreamUnsent
+from gateway.service.adopt import accept
+from gateway.service.finish import ended
+from gateway.service.inflight import InFlight
+from gateway.service.outbox import Outbox, Write
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
+from gateway.service.refusals import Verdict, judge
+from gateway.service.rules import Rules
+from gateway.service.watchlist import Watchlist
+
+UNSENT_RETRY_S = 5
+Outcome = Submitted | Denied | Rejected | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What submits and sync calls share: the ports, and this process's own id."""
+
+    ledger: Ledger
+    upstream: Upstream
+    rules: Rules
+    outbox: Outbox
+    in_flight: InFlight
+    sink: Sink
+    doubts: Doubts
+    owner: str
+
+    def admission(self, request: JobRequest, kind: JobKind) -> Admission:
+        """Check the parameters and write down what admission needs.
+
+        Raises:
+            InvalidRequest: The catalogue's schema refuses a parameter.
+        """
+        self.rules.catalogue.check(request.model, request.params)
+        return Admission(
+            credential=request.credential,
+            job_id=new_job_id(),
+            model=request.model,
+            kind=kind,
+            estimate=self.rules.estimate(request.model),
+            fingerprint=fingerprint(request.model, request.params),
+            owner=self.owner,
+            upstream_key=self.upstream.current_key(),
+            idempotency_key=request.idempotency_key,
+            request_id=request.request_id,
+            traceparent=request.traceparent,
+            webhook_url=request.webhook_url,
+            labels=request.labels,
+        )
+
+    async def admit(self, admission: Admission) -> Admitted | Denied:
+        """Admit; an admission whose answer is lost is undone as soon as the store answers.
+
+        Raises:
+            StoreUnavailable: Nothing was sent, and nothing will stay held.
+        """
+        try:
+            return await self.ledger.admit(admission)
+        except StoreUnavailable:
+            self.outbox.keep(lambda: self.ledger.void(admission))
+            raise
+
+    async def reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
+        """Release the hold of a job that the vendor did not take.
+
+        An answer that invites a retry forgets the idempotency key: the retry may be sent, since nothing was accepted.
+        """
+        job = admitted.job
+        if verdict.alert is not None:
+            self.sink(Alert(event=verdict.alert, detail=verdict.detail, tenant=job.tenant, job_id=job.id))
+        release = Release(
+            tenant=job.tenant,
+            job_id=job.id,
+            state=JobState.REJECTED,
+            code=verdict.code,
+            reason=verdict.detail,
+            forget=forget if verdict.retry_after_s is not None else None,
+            actor="gateway",
+        )
+        rejected = await self.record(lambda: self.ledger.release(release))
+        if rejected is not None:
+            self.sink(ended(rejected))
+        return Rejected(
+            verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, rejected or job, admitted.quota
+        )
+
+    async def doubt(self, admitted: Admitted, reason: str, *, unfit: bool = False) -> Uncertain:
+        """Record that the vendor may have the job; the hold stays and nothing is sent again."""
+        job = admitted.job
+        self.sink(
+            Alert(
+                event="job.unknown",
+                detail=f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`",
+                tenant=job.tenant,
+                model=job.model,
+                job_id=job.id,
+            )
+        )
+        doubted = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
+        code = "upstream_invalid_response" if unfit else "outcome_unknown"
+        return Uncertain(doubted or job, admitted.quota, code)
+
+    async def record(self, write: Write) -> Job | None:
+        """Write what is now true; None where the store will only hear of it later."""
+        try:
+            return (await self.outbox.write(write)).job
+        except StoreUnavailable:
+            return None
+
+
+def replay(admitted: Admitted) -> Submitted | Rejected:
+    """Answer a repeated request with what became of the first one."""
+    job = admitted.job
+    if job.state is JobState.REJECTED:
+        return Rejected(job.code or "upstream_error", job.reason or "", job=job, quota=admitted.quota, replayed=True)
+    return Submitted(job, admitted.quota, replayed=True)
+
+
+def context_of(admitted: Admitted, request: JobRequest) -> CallContext:
+    """Say who a call is made for."""
+    job = admitted.job
+    return CallContext(
+        tenant=job.tenant,
+        key_id=job.key_id,
+        model=job.model,
+        job_id=job.id,
+        request_id=request.request_id,
+        traceparent=request.traceparent,
+        held=job.hold,
+        upstream_key=job.upstream_key or "",
+    )
+
+
+UNSENT = Verdict("upstream_unavailable", "the vendor could not be reached", "upstream", UNSENT_RETRY_S)
+
+
+class SubmitService:
+    """Starts jobs.
+
+    Args:
+        sending: The ports.
+        watchlist: Where accepted jobs are put for the tracker.
+    """
+
+    def __init__(self, sending: Sending, watchlist: Watchlist) -> None:
+        self._sending = sending
+        self._watchlist = watchlist
+
+    async def submit(self, request: JobRequest) -> Outcome:
+        """Start a job, at most once for an idempotency key.
+
+        Raises:
+            InvalidRequest: The parameters are wrong; nothing was held.
+            Refused: The gateway is draining or overloaded; nothing was held.
+            StoreUnavailable: The store did not confirm the hold; nothing was sent.
+        """
+        admission = self._sending.admission(request, "async")
+        return await self._sending.in_flight.run(lambda: self._run(request, admission))
+
+    async def quote(self, request: JobRequest) -> Admitted | Denied:
+        """Say what `submit` would decide and hold now; changes nothing."""
+        return await self._sending.ledger.quote(self._sending.admission(request, "async"))
+
+    async def _run(self, request: JobRequest, admission: Admission) -> Outcome:
+        decision = await self._sending.admit(admission)
+        if isinstance(decision, Denied):
+            return decision
+        if decision.replayed:
+            return replay(decision)
+        return await self._send(request, decision)
+
+    async def _send(self, request: JobRequest, admitted: Admitted) -> Outcome:
+        sending = self._sending
+        try:
+            upstream_id = await sending.upstream.submit(
+                request.model, request.body, request.headers, context_of(admitted, request)
+            )
+        except UpstreamUnsent:
+            return await sending.reject(admitted, UNSENT, request.idempotency_key)
+        except UpstreamRefused as exc:
+            return await sending.reject(admitted, judge(exc), request.idempotency_key)
+        except UpstreamAmbiguous as exc:
+            return await sending.doubt(admitted, str(exc), unfit=exc.unfit)
+        except BaseException:
+            await sending.doubt(admitted, "sending was cut off")
+            raise
+        return await self._accept(admitted, upstream_id)
+
+    async def _accept(self, admitted: Admitted, upstream_id: str) -> Submitted | Uncertain:
+        """Record the vendor's id; without a store the answer is 504, and the record follows when it is back."""
+        job = admitted.job
+        sending = self._sending
+        accepted = await sending.record(lambda: accept(sending.ledger, sending.doubts, job, upstream_id))
+        if accepted is None or accepted.state is JobState.UNKNOWN:
+            return Uncertain(job, admitted.quota)
+        self._watchlist.add(DueEntry(job.tenant, job.id, FIRST_POLL_S))
+        return Submitted(accepted, admitted.quota)

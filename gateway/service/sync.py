@@ -1,0 +1,167 @@
+"""Sync (v1) calls: held like any job, streamed through, settled by ``x-cost``.
+
+The vendor's answer is read by a task of this service, not by the caller: a caller that goes away neither stops the
+reading, nor leaves the hold open, nor loses the result that a replay of its idempotency key asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from gateway.core.credits import format_credits
+from gateway.core.job import Job
+from gateway.core.movements import Admitted, Denied
+from gateway.core.ports import Jobs, SyncStream
+from gateway.core.vendor import VendorState
+from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
+from gateway.service.finish import Finisher
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
+from gateway.service.refusals import judge
+from gateway.service.submit import UNSENT, Sending, context_of, replay
+
+MAX_KEPT_BYTES = 8 * 1024 * 1024
+READER_GONE_S = 60.0
+_QUEUE_CHUNKS = 16
+_DEFAULT_TYPE = "application/octet-stream"
+_OK: Final = 200
+
+SyncOutcome = SyncAnswer | Submitted | Denied | Rejected | Uncertain
+
+
+class Relay:
+    """Hands an answer from the task that reads it to the caller who streams it; keeps a copy while it is small.
+
+    Iterating raises `UpstreamAmbiguous` where the vendor broke off.
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(_QUEUE_CHUNKS)
+        self._gone = False
+        self._kept: bytearray | None = bytearray()
+
+    async def put(self, chunk: bytes) -> None:
+        """Pass a chunk on; a caller who does not take it in 60 s counts as gone."""
+        if self._kept is not None:
+            self._kept += chunk
+            if len(self._kept) > MAX_KEPT_BYTES:
+                self._kept = None
+        await self._pass(chunk)
+
+    async def end(self, error: Exception | None = None) -> None:
+        """Say that the answer is complete, or broke off."""
+        await self._pass(error)
+
+    def kept(self) -> bytes | None:
+        """Return the whole body; None where it was too large to keep."""
+        return None if self._kept is None else bytes(self._kept)
+
+    async def _pass(self, item: bytes | Exception | None) -> None:
+        if self._gone:
+            return
+        try:
+            await asyncio.wait_for(self._queue.put(item), READER_GONE_S)
+        except TimeoutError:
+            self._gone = True
+
+    def __aiter__(self) -> Relay:
+        return self
+
+    async def __anext__(self) -> bytes:
+        item = await self._queue.get()
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def aclose(self) -> None:
+        """Let the caller go: what is still read is kept, not handed on. Safe before the first chunk, and twice."""
+        self._gone = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+
+class SyncService:
+    """Makes blocking calls."""
+
+    def __init__(self, sending: Sending, finisher: Finisher, jobs: Jobs) -> None:
+        self._sending = sending
+        self._finisher = finisher
+        self._jobs = jobs
+
+    async def call(self, request: JobRequest) -> SyncOutcome:
+        """Make a call, at most once for an idempotency key. Raises as `SubmitService.submit`."""
+        admission = self._sending.admission(request, "sync")
+        decision = await self._sending.in_flight.run(lambda: self._sending.admit(admission))
+        if isinstance(decision, Denied):
+            return decision
+        if decision.replayed:
+            return await self._replay(decision)
+        return await asyncio.shield(self._sending.in_flight.own(self._send(request, decision)))
+
+    async def _replay(self, admitted: Admitted) -> SyncAnswer | Submitted | Rejected:
+        """Give the kept answer again; without one, the job itself."""
+        outcome = replay(admitted)
+        if isinstance(outcome, Rejected) or not outcome.job.has_result:
+            return outcome
+        kept = await self._jobs.kept(outcome.job.tenant, outcome.job.id)
+        if kept is None:
+            return outcome
+        kept_headers = {"content-type": kept.content_type, "content-length": str(len(kept.body))}
+        headers = _with_balance(kept_headers, admitted)
+        return SyncAnswer(_OK, headers, _once(kept.body), outcome.job, admitted.quota, replayed=True)
+
+    async def _send(self, request: JobRequest, admitted: Admitted) -> SyncAnswer | Rejected | Uncertain:
+        sending = self._sending
+        try:
+            stream = await sending.upstream.sync(
+                request.model, request.body, request.headers, context_of(admitted, request)
+            )
+        except UpstreamUnsent:
+            return await sending.reject(admitted, UNSENT, request.idempotency_key)
+        except UpstreamRefused as exc:
+            return await sending.reject(admitted, judge(exc), request.idempotency_key)
+        except UpstreamAmbiguous as exc:
+            return await sending.doubt(admitted, str(exc), unfit=exc.unfit)
+        except BaseException:
+            await sending.doubt(admitted, "sending was cut off")
+            raise
+        relay = Relay()
+        sending.in_flight.own(self._pump(stream, relay, admitted.job))
+        headers = _with_balance(stream.headers, admitted)
+        return SyncAnswer(stream.status, headers, relay, admitted.job, admitted.quota)
+
+    async def _pump(self, stream: SyncStream, relay: Relay, job: Job) -> None:
+        """Read the answer to its end and settle: the vendor bills it once its headers are out."""
+        broke: UpstreamError | None = None
+        try:
+            async for chunk in stream.chunks():
+                await relay.put(chunk)
+        except UpstreamError as exc:
+            broke = exc
+        finally:
+            await stream.aclose()
+        body = relay.kept() if broke is None else None
+        await self._settle(job, stream, body)
+        await relay.end(broke)
+
+    async def _settle(self, job: Job, stream: SyncStream, body: bytes | None) -> None:
+        content_type = stream.headers.get("content-type", _DEFAULT_TYPE)
+        said = VendorState("COMPLETED", cost=stream.cost, body=body or b"", content_type=content_type)
+        job = replace(job, upstream_id=stream.upstream_id)
+        try:
+            await self._finisher.complete(job, said, actor="gateway")
+        except StoreUnavailable:
+            self._sending.outbox.keep(lambda: self._finisher.complete(job, said, actor="gateway"))
+
+
+def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:
+    """Put the tenant's own balance where the vendor's would be."""
+    return {**headers, "x-remaining-credits": format_credits(admitted.quota.remaining)}
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

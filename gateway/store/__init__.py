@@ -1,0 +1,1 @@
+"""Adapters to Redis, and the embedded server that stands in where none is configured."""

@@ -1,0 +1,180 @@
+"""One connection that many callers share: commands go out together, replies come back in order.
+
+redis-py takes a connection from its pool, a task and a timer for each command (50 us of CPU a script call, measured);
+here a call is a packed command and a future (4 us). redis-py still makes the connection, with all that TLS, passwords,
+databases and sentinels ask for. Nothing is ever sent twice: when the line breaks, every call under way fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+from gateway.errors import StoreUnavailable
+from gateway.store.connect import UNAVAILABLE_CODES, store_errors
+
+MAX_PENDING = 10_000
+STALE_CODES = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS")
+"""Replies that another connection may not get: the primary has changed, or is starting."""
+
+Word = str | bytes | int
+
+
+class _Wire(asyncio.Protocol):
+    """The connection itself: what was sent and awaits its reply, oldest first."""
+
+    def __init__(self, connection: AbstractConnection, deadline_s: float) -> None:
+        self.connection = connection
+        self.lost = False
+        self._deadline_s = deadline_s
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._unsent: list[bytes] = []
+        self._watch: asyncio.TimerHandle | None = None
+        # redis-py has no public way to a connection's transport; the tests of this module fail should it move.
+        self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
+        self._former = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    def call(self, words: tuple[Word, ...]) -> asyncio.Future[Any]:
+        """Send a command with this turn of the loop; the future is its reply, or what went wrong."""
+        if self.lost or len(self._pending) >= MAX_PENDING:
+            raise StoreUnavailable("the line is lost or full")
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub types a tuple of one
+        reply = self._loop.create_future()
+        due = self._loop.time() + self._deadline_s
+        self._pending.append((reply, due))
+        if self._watch is None:
+            self._watch = self._loop.call_at(due, self._look)
+        return reply
+
+    def data_received(self, data: bytes) -> None:
+        """Hand each reply to the call whose turn it is."""
+        self._reader.feed(data)
+        while (value := self._reader.gets()) is not False:  # RESP2 has no False: it says that no reply is whole yet
+            reply, _ = self._pending.popleft()
+            if reply.done():
+                continue
+            if isinstance(value, hiredis.ReplyError):
+                reply.set_exception(self._failure(str(value)))
+            else:
+                reply.set_result(value)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is under way."""
+        self._fail(str(exc or "the connection was closed"))
+        self._former.connection_lost(exc)
+
+    def cut(self, reason: str) -> None:
+        """Break the line: what is under way fails."""
+        self._fail(reason)
+        self._transport.abort()
+
+    def _send(self) -> None:
+        if not self.lost:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def _look(self) -> None:
+        """Break a line whose oldest call has waited too long: the server is stalled, and with it all others."""
+        self._watch = None
+        if not self._pending:
+            return
+        due = self._pending[0][1]
+        if due <= self._loop.time():
+            self.cut("no reply in time")
+        else:
+            self._watch = self._loop.call_at(due, self._look)
+
+    def _failure(self, text: str) -> Exception:
+        text = text.removeprefix("ERR ")
+        if text.startswith("NOSCRIPT"):
+            return NoScriptError(text)
+        if text.startswith(STALE_CODES):
+            self._loop.call_soon(self.cut, text)
+            return StoreUnavailable(text)
+        return StoreUnavailable(text) if text.startswith(UNAVAILABLE_CODES) else ResponseError(text)
+
+    def _fail(self, reason: str) -> None:
+        self.lost = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        while self._pending:
+            reply, _ = self._pending.popleft()
+            if not reply.done():
+                reply.set_exception(StoreUnavailable(reason))
+
+
+class Line:
+    """The shared connection to one server, made when it is first needed and again when it broke.
+
+    Args:
+        client: Its pool lends the connection; closing the client closes the line.
+        deadline_s: Seconds to wait for a reply, or for the connection to be made.
+    """
+
+    def __init__(self, client: Redis, *, deadline_s: float) -> None:
+        self._pool = client.connection_pool
+        self._deadline_s = deadline_s
+        self._wire: _Wire | None = None
+        self._making: asyncio.Task[_Wire] | None = None
+
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 a reply is whatever the command returns
+        """Run a command once, at most.
+
+        Raises:
+            StoreUnavailable: No reply came in time; the command may have run, or will yet run.
+            ResponseError: The command itself failed.
+        """
+        wire = self._wire
+        if wire is None or wire.lost:
+            wire = await self._connected()
+        return await wire.call(words)
+
+    async def _connected(self) -> _Wire:
+        """Return a live wire; callers who come together share one attempt."""
+        making = self._making = self._making or _task(self._connect())
+        try:
+            return await asyncio.shield(making)
+        finally:
+            if making.done() and self._making is making:
+                self._making = None
+
+    async def _connect(self) -> _Wire:
+        with store_errors():
+            if self._wire is not None:
+                await self._give_back(self._wire.connection)
+            async with asyncio.timeout(self._deadline_s):
+                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+            self._wire = _Wire(connection, self._deadline_s)
+            return self._wire
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        self._wire = None
+        with contextlib.suppress(Exception):  # it is broken already
+            await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
+
+
+def _task(work: Coroutine[Any, Any, _Wire]) -> asyncio.Task[_Wire]:
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_read)
+    return task
+
+
+def _read(task: asyncio.Task[_Wire]) -> None:
+    """Look at how an attempt ended, should every caller have left."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,199 @@
+-- Shared by every script: put in front of each. Amounts are nanocredits, times microseconds (_us) or
+-- milliseconds (_ms) of the server's own clock; all integers below 2^53, so that doubles hold them exactly.
+
+local WINDOWS = {'day', 'week', 'month', 'total'}
+
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function int(n) return string.format('%.0f', n) end
+
+-- Civil date of a day number since 1970-01-01 (proleptic Gregorian; H. Hinnant, "chrono-compatible date algorithms").
+local function civil(day)
+  local z = day + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return year, month, doy - math.floor((153 * mp + 2) / 5) + 1
+end
+
+-- Ids of the four windows that a moment falls into, in the order of WINDOWS; weeks are named by their Monday.
+local function windows_at(us)
+  local day = math.floor(us / 86400000000)
+  local y, m, d = civil(day)
+  local wy, wm, wd = civil(day - (day + 3) % 7)
+  return {
+    string.format('day:%04d-%02d-%02d', y, m, d), string.format('week:%04d-%02d-%02d', wy, wm, wd),
+    string.format('month:%04d-%02d', y, m), 'total',
+  }
+end
+
+-- nil for a key that may act for its tenant, else a refusal code. Notes the use, at most once a minute.
+local function authenticate(tenant_key, key_key, digest, now_ms)
+  local k = redis.call('HMGET', key_key, 'digest', 'revoked', 'expires', 'used')
+  local dead = k[2] or (k[3] and now_ms >= tonumber(k[3]))
+  if not k[1] or k[1] ~= digest or dead then return 'unauthenticated' end
+  local t = redis.call('HMGET', tenant_key, 'submit', 'suspended', 'removed')
+  if not t[1] then return 'unauthenticated' end
+  if t[2] or t[3] then return 'tenant_suspended' end
+  if now_ms - tonumber(k[4] or 0) > 60000 then redis.call('HSET', key_key, 'used', int(now_ms)) end
+  return nil
+end
+
+-- GCRA (the cell rate algorithm of ATM, as a virtual schedule). `spec` is limit:period_s:burst:interval_us.
+-- Returns the decision on one more request, and what is left with (`taken`) and without it (`idle`); writes nothing.
+-- An arrival time further ahead than a full burst is not of this limit or not of this clock (a policy that changed, a
+-- clock that was set back). It is cut to a burst with room for one request, whose admission then writes the cut.
+local function gcra(key, spec, now)
+  local burst, interval = string.match(spec, '^%d+:%d+:(%d+):(%d+)$')
+  local size = burst * interval
+  local tat = math.max(tonumber(redis.call('GET', key) or 0), now)
+  if tat > now + size then tat = now + size - interval end
+  local function left(at) return {math.floor((size - (at - now)) / interval), at - now} end
+  local late = tat + interval - now - size
+  if late > 0 then return {ok = false, idle = left(tat), retry_us = late} end
+  return {ok = true, tat = tat + interval, idle = left(tat), taken = left(tat + interval), retry_us = 0}
+end
+
+local function gcra_take(key, tat, now)
+  redis.call('SET', key, int(tat), 'PX', int(math.ceil((tat - now) / 1000) + 1000))
+end
+
+-- Add to the counters of a job's windows (comma-separated ids); returns total spent and held after.
+local function move(budget_key, windows, spent, held)
+  for id in string.gmatch(windows, '[^,]+') do
+    if spent ~= 0 then redis.call('HINCRBY', budget_key, id .. ':spent', int(spent)) end
+    if held ~= 0 then redis.call('HINCRBY', budget_key, id .. ':held', int(held)) end
+  end
+  local after = redis.call('HMGET', budget_key, 'total:spent', 'total:held')
+  return after[1] or '0', after[2] or '0'
+end
+
+-- Append one movement. `j` maps the job's fields; balances are those of `total` after it.
+local function enter(ledger_key, budget_key, kind, job_id, j, amount, hold, after_spent, after_held, actor)
+  local seq = redis.call('HINCRBY', budget_key, 'seq', 1)
+  redis.call('XADD', ledger_key, '*', 'seq', int(seq), 'kind', kind, 'job', job_id, 'model', j.model or '',
+    'key', j.key or '', 'amount', int(amount), 'hold', int(hold), 'windows', j.windows or '', 'spent', after_spent,
+    'held', after_held, 'actor', actor, 'labels', j.labels or '')
+end
+
+-- Fields of a job's record in the order in which every reply carries them; the same list as in store/records.py.
+local FIELDS = {'id', 'state', 'kind', 'model', 'key', 'hold', 'created', 'fingerprint', 'upstream_id', 'upstream_key',
+  'status', 'confirmed', 'accepted', 'finished', 'cost', 'estimated', 'error', 'code', 'result', 'request_id',
+  'traceparent', 'webhook', 'labels', 'windows', 'missing', 'overdue'}
+
+local function record(job_key)
+  local values, j = redis.call('HMGET', job_key, unpack(FIELDS)), {}
+  for i, name in ipairs(FIELDS) do j[name] = values[i] or nil end
+  return j, values
+end
+
+-- Wake whoever waits for a job, in any process (store/waiters.py). Its key, {tenant}:job:id, says which one it is.
+-- A user who may not publish there loses the wake-up, never the write: hence pcall.
+local function announce(job_key)
+  local tenant, job_id = string.match(job_key, '^{(.*)}:job:(.*)$')
+  redis.pcall('PUBLISH', 'jobs', tenant .. '/' .. job_id)
+end
+
+-- Replies of every write after admission: {changed, the record as it then is}. What has changed is announced.
+local function reply_job(changed, job_key)
+  if changed == 1 then announce(job_key) end
+  local _, values = record(job_key)
+  return {changed, values}
+end
+
+-- What settle and release share: the new state, a free slot, and from now on the record grows old.
+local function end_job(keys, job_id, state, ttl_ms, fields)
+  redis.call('HSET', keys.job, 'state', state, 'finished', int(math.floor(now_us() / 1000)), unpack(fields))
+  redis.call('PEXPIRE', keys.job, ttl_ms)
+  redis.call('ZREM', keys.active, job_id)
+  redis.call('HDEL', keys.sending, job_id)
+end
+
+-- A webhook that is owed: its receiver (host, with the port where the URL has one) and its job.
+local function owed_member(job_id, url)
+  return (string.match(url, '^https?://([^/?]*)') or '') .. '/' .. job_id
+end
+
+-- The end of a job with a webhook is owed to its receiver. Who was refused at once has had the answer.
+local function owe(owed_key, job_id, j, state)
+  if not j.webhook or (j.state == 'SENDING' and state == 'REJECTED') then return end
+  redis.call('ZADD', owed_key, int(math.floor(now_us() / 1000)), owed_member(job_id, j.webhook))
+end
+
+-- Remember whose a vendor's id is, for as long as the vendor's history can be asked for it.
+local function own(upstream_key, job_id) redis.call('SET', upstream_key, job_id, 'PX', 2764800000) end
+
+local function keep_result(keys, ttl_ms, fields)
+  if #fields == 0 then return end
+  redis.call('HSET', keys.result, unpack(fields))
+  redis.call('PEXPIRE', keys.result, ttl_ms)
+  redis.call('HSET', keys.job, 'result', '1')
+end
+
+-- Is `value` one of the space-separated `words`?
+local function among(value, words) return string.find(' ' .. words .. ' ', ' ' .. value .. ' ', 1, true) ~= nil end
+
+-- Does the model fit a pattern ('*' matches anything)? The pieces between stars are looked for one by one: with Lua's
+-- own '.*' it would try every way to divide the model among them, and block the server for seconds.
+local function fits(pattern, model)
+  local first, rest = string.match(pattern, '^([^*]*)%*(.*)$')
+  if not first then return pattern == model end
+  local middle, last = string.match(rest, '^(.-)([^*]*)$')
+  local at, stop = #first + 1, #model - #last
+  if stop < #first or string.sub(model, 1, #first) ~= first or string.sub(model, stop + 1) ~= last then return false end
+  for piece in string.gmatch(middle, '[^*]+') do
+    local from, to = string.find(model, piece, at, true)
+    if not from or to > stop then return false end
+    at = to + 1
+  end
+  return true
+end
+
+-- Does one of the space-separated patterns fit the model? No patterns: every model does.
+local function allows(patterns, model)
+  if patterns == '' then return true end
+  for pattern in string.gmatch(patterns, '%S+') do
+    if fits(pattern, model) then return true end
+  end
+  return false
+end
+
+-- Does one of the space-separated patterns (host, host:port, *.host) fit one of the spellings of a host?
+local function listed(patterns, spellings)
+  for pattern in string.gmatch(patterns, '%S+') do
+    local below = string.match(pattern, '^%*(%..*)$')
+    for host in string.gmatch(spellings, '%S+') do
+      if host == pattern then return true end
+      if below and #host > #below and string.sub(host, -#below) == below then return true end
+    end
+  end
+  return false
+end
+
+-- Where a rate limit stands, for headers: {spec, remaining, reset_us, retry_us}.
+local function rate(spec, left, retry_us) return {spec, int(left[1]), int(left[2]), int(retry_us)} end
+
+-- Where concurrency and budgets stand: {concurrent, active, then limit ('' = none), spent, held of each window}.
+local function standing(tenant_key, budget_key, active_key, windows)
+  local t = redis.call('HMGET', tenant_key, 'concurrent', 'limit:day', 'limit:week', 'limit:month', 'limit:total')
+  local names = {}
+  for _, id in ipairs(windows) do
+    names[#names + 1] = id .. ':spent'
+    names[#names + 1] = id .. ':held'
+  end
+  local c = redis.call('HMGET', budget_key, unpack(names))
+  local out = {t[1], redis.call('ZCARD', active_key)}
+  for i = 1, 4 do
+    out[#out + 1] = t[1 + i] or ''
+    out[#out + 1] = c[2 * i - 1] or '0'
+    out[#out + 1] = c[2 * i] or '0'
+  end
+  return out
+end

@@ -1,0 +1,71 @@
+-- Decide on a new job and, if it is admitted, put it on record with its hold: everything or nothing.
+-- KEYS 1 tenant 2 key 3 gcra:submit 4 active 5 budget 6 job 7 idempotency 8 ledger 9 jobs 10 sending
+-- ARGV 1 digest of the secret 2 model 3 estimate (nanocredits, '' = unpriced) 4 '1' with an idempotency key
+--      5 fingerprint 6 job id 7 owner 8 'admit' | 'quote' 9 idempotency ttl ms 10 job ttl ms
+--      11 webhook: '' = the tenant's own, '-' = none, else the spellings of the host that the record's URL names;
+--      then pairs for the record
+-- Reply {verdict, now ms, rate, standing, detail}; verdict: admitted, replayed, voided, or a refusal code.
+--       detail: admitted {hold, windows, webhook's URL or ''}; replayed and idempotency_* {job id}; budget_exhausted {hold, window index}
+local TENANT, KEY, GCRA, ACTIVE, BUDGET, JOB, IDEM, LEDGER, JOBS, SENDING = unpack(KEYS)
+local digest, model, estimate, has_key, fingerprint, job_id, owner, mode = unpack(ARGV, 1, 8)
+local webhook, fields = ARGV[11], {unpack(ARGV, 12)}
+local now = now_us()
+local now_ms = int(math.floor(now / 1000))
+
+local denied = authenticate(TENANT, KEY, digest, tonumber(now_ms))
+if denied then return {denied, now_ms} end
+
+local t = redis.call('HMGET', TENANT, 'submit', 'models', 'require_key', 'concurrent', 'price:' .. model, 'webhook',
+  'webhook_hosts')
+local windows = windows_at(now)
+local bucket = gcra(GCRA, t[1], now)
+local function reply(verdict, detail)
+  local left = verdict == 'admitted' and bucket.taken or bucket.idle
+  local retry_us = verdict == 'rate_limited' and bucket.retry_us or 0
+  return {verdict, now_ms, rate(t[1], left, retry_us), standing(TENANT, BUDGET, ACTIVE, windows), detail or {}}
+end
+
+if not allows(t[2], model) then return reply('model_not_allowed') end
+if has_key == '1' then
+  local seen = redis.call('HMGET', IDEM, 'job', 'fingerprint')
+  if seen[1] and seen[2] ~= fingerprint then return reply('idempotency_mismatch', {seen[1]}) end
+  if seen[1] then return reply('replayed', {seen[1]}) end
+elseif t[3] == '1' then
+  return reply('idempotency_key_required')
+end
+if webhook == '' and t[6] then
+  fields[#fields + 1], fields[#fields + 2] = 'webhook', t[6]
+elseif webhook ~= '' and webhook ~= '-' and not listed(t[7] or '', webhook) then
+  return reply('webhook_not_allowed')
+end
+if not bucket.ok then return reply('rate_limited') end
+if redis.call('ZCARD', ACTIVE) >= tonumber(t[4]) then return reply('concurrency_limited') end
+
+local hold = tonumber(t[5] or estimate)
+if not hold then return reply('model_not_allowed') end
+for i, id in ipairs(windows) do
+  local limit = redis.call('HGET', TENANT, 'limit:' .. WINDOWS[i])
+  if limit then
+    local c = redis.call('HMGET', BUDGET, id .. ':spent', id .. ':held')
+    local room = limit - (c[1] or 0) - (c[2] or 0)
+    if hold > room or room <= 0 then return reply('budget_exhausted', {int(hold), int(i)}) end
+  end
+end
+if mode == 'quote' then return reply('admitted', {int(hold), table.concat(windows, ','), ''}) end
+if redis.call('EXISTS', JOB) == 1 then return reply('voided') end
+
+redis.call('HSET', JOB, 'id', job_id, 'state', 'SENDING', 'model', model, 'hold', int(hold), 'created', now_ms,
+  'windows', table.concat(windows, ','), 'fingerprint', fingerprint, unpack(fields))
+redis.call('ZADD', ACTIVE, now_ms, job_id)
+redis.call('ZADD', JOBS, now_ms, job_id)
+redis.call('ZREMRANGEBYSCORE', JOBS, '-inf', int(now_ms - ARGV[10]))
+redis.call('HSET', SENDING, job_id, owner)
+gcra_take(GCRA, bucket.tat, now)
+local j = record(JOB)
+local spent, held = move(BUDGET, j.windows, 0, hold)
+enter(LEDGER, BUDGET, 'hold', job_id, j, hold, hold, spent, held, 'key:' .. j.key)
+if has_key == '1' then
+  redis.call('HSET', IDEM, 'job', job_id, 'fingerprint', fingerprint)
+  redis.call('PEXPIRE', IDEM, ARGV[9])
+end
+return reply('admitted', {int(hold), j.windows, j.webhook or ''})

@@ -1,0 +1,53 @@
+-- List a tenant's jobs for its caller, newest first: key check, read limit and one page of records in one trip.
+-- At most 1000 entries of the index are looked at; the cursor goes on from there.
+-- KEYS 1 tenant 2 key 3 gcra:read 4 jobs 5 what the names of the tenant's job records begin with: which records are read
+--      only the index tells, and the tag in the name keeps them on the same slot
+-- ARGV 1 digest of the secret 2 at most 3 job id to go on after, '' = from the newest 4 created since, ms
+--      5 model, '' = any 6 'state/status' words to list, '' = any
+-- Reply {'ok' or a refusal code, now ms, rate, records, job id to go on after, '' = no more}
+local TENANT, KEY, GCRA, JOBS, RECORDS = unpack(KEYS)
+local digest, limit, cursor, since, model, states = unpack(ARGV)
+local now = now_us()
+local now_ms = int(math.floor(now / 1000))
+local denied = authenticate(TENANT, KEY, digest, tonumber(now_ms))
+if denied then return {denied, now_ms} end
+
+local spec = redis.call('HGET', TENANT, 'read')
+local bucket = gcra(GCRA, spec, now)
+if not bucket.ok then return {'rate_limited', now_ms, rate(spec, bucket.idle, bucket.retry_us)} end
+gcra_take(GCRA, bucket.tat, now)
+
+local listed = {}
+for word in string.gmatch(states, '%S+') do listed[word] = true end
+
+-- The record, where it is still there and was asked for.
+local function wanted(id)
+  if model ~= '' or states ~= '' then
+    local j = redis.call('HMGET', RECORDS .. id, 'model', 'state', 'status')
+    if model ~= '' and j[1] ~= model or not j[2] then return nil end
+    if states ~= '' and not listed[j[2] .. '/' .. (j[3] or 'QUEUED')] then return nil end
+  end
+  local j, values = record(RECORDS .. id)
+  return j.state and values
+end
+
+local function page(from)
+  local found, last = {}, ''
+  for first = from, from + 900, 100 do
+    local entries = redis.call('ZRANGE', JOBS, int(first), int(first + 99), 'REV', 'WITHSCORES')
+    for i = 1, #entries, 2 do
+      if tonumber(entries[i + 1]) < tonumber(since) then return found, '' end
+      if #found == tonumber(limit) then return found, last end
+      last = entries[i]
+      found[#found + 1] = wanted(last)
+    end
+    if #entries < 200 then return found, '' end
+  end
+  return found, last
+end
+
+local rank = cursor ~= '' and redis.call('ZREVRANK', JOBS, cursor) or -1
+-- Entries leave the index oldest first: with the one of the cursor, all after it are gone.
+if cursor ~= '' and rank == -1 then return {'ok', now_ms, rate(spec, bucket.taken, 0), {}, ''} end
+local found, next_cursor = page(rank + 1)
+return {'ok', now_ms, rate(spec, bucket.taken, 0), found, next_cursor}

@@ -1,0 +1,16 @@
+-- Read a job for its owner: key check, read limit and record in one trip.
+-- KEYS 1 tenant 2 key 3 gcra:read 4 job 5 result   ARGV 1 digest of the secret 2 '1' = with the result
+-- Reply {'ok' or a refusal code, now ms, rate, record, result fields {body, type, packed}}
+local TENANT, KEY, GCRA, JOB, RESULT = unpack(KEYS)
+local now = now_us()
+local now_ms = int(math.floor(now / 1000))
+local denied = authenticate(TENANT, KEY, ARGV[1], tonumber(now_ms))
+if denied then return {denied, now_ms} end
+
+local spec = redis.call('HGET', TENANT, 'read')
+local bucket = gcra(GCRA, spec, now)
+if not bucket.ok then return {'rate_limited', now_ms, rate(spec, bucket.idle, bucket.retry_us)} end
+gcra_take(GCRA, bucket.tat, now)
+local values = redis.call('HMGET', JOB, unpack(FIELDS))
+local result = ARGV[2] == '1' and redis.call('HMGET', RESULT, 'body', 'type', 'packed') or {}
+return {'ok', now_ms, rate(spec, bucket.taken, 0), values, result}

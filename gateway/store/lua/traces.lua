@@ -1,0 +1,17 @@
+-- Say which vendor ids a tenant's jobs have, and which jobs with some inputs have none yet: both at one moment.
+-- KEYS 1 sending 2 what the names of the tenant's job records begin with (as in unknown.lua) 3... vendor's ids
+-- ARGV fingerprints
+-- Reply {job of each vendor's id or '', ...}, {job, fingerprint, created ms, ...}
+local owners, without = {}, {}
+for i = 3, #KEYS do owners[i - 2] = redis.call('GET', KEYS[i]) or '' end
+local wanted = {}
+for _, fingerprint in ipairs(ARGV) do wanted[fingerprint] = true end
+local RECORDS = KEYS[2]
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local j = redis.call('HMGET', RECORDS .. id, 'fingerprint', 'created')
+  if wanted[j[1]] then
+    local n = #without
+    without[n + 1], without[n + 2], without[n + 3] = id, j[1], j[2]
+  end
+end
+return {owners, without}

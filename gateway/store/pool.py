@@ -1,0 +1,74 @@
+"""Connection pools that queue fairly and for a bounded time.
+
+In redis-py's own blocking pool a caller that comes back at once overtakes those that wait, so that with more callers
+than connections some starve until they time out; its other pools do not queue at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import MaxConnectionsError
+
+
+class Turns:
+    """Let a number of callers in at a time, the others in the order in which they came.
+
+    Args:
+        count: Callers inside, at most.
+        wait_s: Seconds for which a caller queues.
+    """
+
+    def __init__(self, count: int, wait_s: float) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._wait_s = wait_s
+
+    async def take(self) -> None:
+        """Enter, or raise MaxConnectionsError (a ConnectionError) after the wait."""
+        try:
+            async with asyncio.timeout(self._wait_s if self._free.locked() else None):
+                await self._free.acquire()
+        except TimeoutError:
+            raise MaxConnectionsError(f"no connection became free within {self._wait_s:g} s") from None
+
+    def give(self) -> None:
+        """Leave."""
+        self._free.release()
+
+
+class FairPool(ConnectionPool):
+    """Hold up to ``max_connections`` connections to one server; ``wait_s`` bounds the wait for one."""
+
+    def __init__(self, *, max_connections: int, wait_s: float, **options: Any) -> None:  # noqa: ANN401  # redis-py's
+        super().__init__(max_connections=max_connections, **options)
+        self._turns = Turns(max_connections, wait_s)
+
+    async def get_connection(self, *_: object, **__: object) -> AbstractConnection:
+        """Take a connection, made anew if it was lost."""
+        await self._turns.take()
+        connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]  # redis-py
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Give a connection back. Awaits nothing, so that it can't be cancelled halfway."""
+        self._in_use_connections.remove(connection)
+        self._available_connections.append(connection)
+        self._turns.give()
+
+
+class FairSentinelPool(SentinelConnectionPool, FairPool):
+    """Hold connections to the primary that the sentinels name; closes their clients too."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await super().aclose()
+        await self.sentinel_manager.aclose()

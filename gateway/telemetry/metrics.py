@@ -1,0 +1,258 @@
+"""The metrics: every series of the gateway in a registry of its own, and the sink that feeds them from events.
+
+Amounts are floats here, as in all of Prometheus; the account is the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, assert_never, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+from gateway.core.credits import NANO
+from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.quota import Window
+from gateway.telemetry.series import (
+    CALL_BUCKETS_S,
+    JOB_BUCKETS_S,
+    LAG_BUCKETS_S,
+    REQUEST_BUCKETS_S,
+    STORE_BUCKETS_S,
+    BudgetCollector,
+    Children,
+    Registry,
+)
+
+OTHER: Final = "other"
+"""Label value of every model that the catalogue does not know."""
+
+BreakerState = Literal["closed", "half_open", "open"]
+_STATUSES: Final = range(100, 600)
+
+
+class RequestSeries:
+    """Requests of tenants."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("tenant", "model", "route", "status", "code")
+        self._requests = Children(
+            Counter("gateway_http_requests_total", "Requests answered.", labels, registry=registry)
+        )
+        self._rejections = Children(
+            Counter(
+                "gateway_rejections_total",
+                "Requests answered with an error code, by who set the limit where it is one.",
+                ("tenant", "code", "limited_by"),
+                registry=registry,
+            )
+        )
+        self._duration = Children(
+            Histogram(
+                "gateway_http_request_duration_seconds",
+                "Time to answer a request, waiting that the caller asked for included.",
+                ("route", "status_class"),
+                buckets=REQUEST_BUCKETS_S,
+                registry=registry,
+            )
+        )
+
+    def observe(self, event: HttpRequest, model: str) -> None:
+        """Count one answered request."""
+        self._requests(event.tenant, model, event.route, str(event.status), event.code).inc()
+        if event.code:
+            self._rejections(event.tenant, event.code, event.limited_by).inc()
+        self._duration(event.route, f"{event.status // 100}xx").observe(event.latency_ms / 1000)
+
+
+class UpstreamSeries:
+    """Calls to the vendor, and how it stands."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("operation", "model", "outcome", "status")
+        self._calls = Children(
+            Counter("gateway_upstream_calls_total", "Calls to the vendor, every attempt.", labels, registry=registry)
+        )
+        self._duration = Children(
+            Histogram(
+                "gateway_upstream_call_duration_seconds",
+                "Time of a call to the vendor.",
+                labels[:3],
+                buckets=CALL_BUCKETS_S,
+                registry=registry,
+            )
+        )
+
+    def observe(self, event: UpstreamCall, model: str) -> None:
+        """Count one call."""
+        self._calls(event.operation, model, event.outcome, _status(event.upstream_status)).inc()
+        self._duration(event.operation, model, event.outcome).observe(event.latency_ms / 1000)
+
+
+class JobSeries:
+    """Jobs that ended, each exactly once, and what they cost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        owner = ("tenant", "model")
+
+        def total(name: str, documentation: str, labels: Sequence[str]) -> Children[Counter]:
+            return Children(Counter(name, documentation, labels, registry=registry))
+
+        self._ended = total("gateway_jobs_ended_total", "Jobs that ended, by their last state.", (*owner, "state"))
+        self._spent = total("gateway_spent_credits_total", "Credits charged for jobs that ended.", owner)
+        self._held = total("gateway_held_credits_total", "Credits that had been held for jobs that ended.", owner)
+        self._overrun = total("gateway_overrun_credits_total", "Credits charged above the hold.", owner)
+        self._duration = Children(
+            Histogram(
+                "gateway_job_duration_seconds",
+                "Time from admission to the end of a job.",
+                ("model", "state"),
+                buckets=JOB_BUCKETS_S,
+                registry=registry,
+            )
+        )
+
+    def observe(self, event: JobEnded, model: str) -> None:
+        """Count one end of a job."""
+        self._ended(event.tenant, model, event.state).inc()
+        self._spent(event.tenant, model).inc(event.cost / NANO)
+        self._held(event.tenant, model).inc(event.held / NANO)
+        self._overrun(event.tenant, model).inc(event.overrun / NANO)
+        self._duration(model, event.state).observe(event.duration_ms / 1000)
+
+
+class Metrics:
+    """All series. What events don't tell is set by whoever knows it; every method is thread-safe and cheap.
+
+    Args:
+        version: Of the gateway, for ``gateway_build_info``.
+    """
+
+    def __init__(self, *, version: str) -> None:
+        self._registry = registry = Registry()
+        self.requests = RequestSeries(registry)
+        self.upstream = UpstreamSeries(registry)
+        self.jobs = JobSeries(registry)
+        self._budgets = BudgetCollector()
+        registry.register(self._budgets)
+        ProcessCollector(registry=registry)
+        Info("gateway_build", "Version of the gateway.", registry=registry).info({"version": version})
+
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(name, documentation, labels, registry=registry)
+
+        def gauge(name: str, documentation: str, *labels: str) -> Gauge:
+            return Gauge(name, documentation, labels, registry=registry)
+
+        def histogram(name: str, documentation: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(name, documentation, labels, buckets=buckets, registry=registry)
+
+        self._alerts = Children(counter("gateway_alerts_total", "Log lines that want a person's attention.", "event"))
+        self._webhooks = Children(
+            counter("gateway_webhook_deliveries_total", "Attempts to deliver a webhook.", "tenant", "outcome")
+        )
+        self._sink_failures = Children(counter("gateway_sink_failures_total", "Events that a sink lost.", "sink"))
+        self._lines_dropped = counter("gateway_log_lines_dropped_total", "Log lines that the stream did not take.")
+        self._active = Children(gauge("gateway_jobs", "Jobs that have not ended, UNKNOWN ones included.", "state"))
+        self._due = gauge("gateway_tracker_due_jobs", "Jobs in the tracker's queue whose poll is due.")
+        self._balance = gauge("gateway_upstream_remaining_credits", "Credits left on the vendor's account.")
+        self._breaker = Children(
+            gauge("gateway_upstream_breaker_state", "1 for the state that the breaker is in.", "host", "state")
+        )
+        self._lag = histogram("gateway_tracker_lag_seconds", "How late a job was polled.", buckets=LAG_BUCKETS_S)
+        self._store = Children(
+            histogram(
+                "gateway_redis_call_duration_seconds",
+                "Time of a round trip to Redis.",
+                *("operation", "outcome"),
+                buckets=STORE_BUCKETS_S,
+            )
+        )
+
+    def render(self) -> bytes:
+        """Return all series in Prometheus's text format 0.0.4. Takes milliseconds: not for the event loop."""
+        return generate_latest(self._registry)
+
+    def count_alert(self, event: Alert) -> None:
+        """Count an alert by its event name, which is a literal of ours."""
+        self._alerts(event.event).inc()
+
+    def count_webhook(self, event: WebhookDelivery) -> None:
+        """Count an attempt to deliver a webhook."""
+        self._webhooks(event.tenant, event.outcome).inc()
+
+    def count_sink_failure(self, sink: str) -> None:
+        """Count an event that a sink could not take."""
+        self._sink_failures(sink).inc()
+
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count log lines that were not written."""
+        self._lines_dropped.inc(lines)
+
+    def set_jobs(self, counts: Mapping[str, int]) -> None:
+        """Set how many jobs are in each state that is not an end; every such state in each call."""
+        for state, count in counts.items():
+            self._active(state).set(count)
+
+    def set_budgets(self, budgets: Mapping[str, Sequence[Window]]) -> None:
+        """Set where the budgets of all tenants stand, in place of what was set before."""
+        self._budgets.replace(budgets)
+
+    def set_upstream_credits(self, nano: int) -> None:
+        """Set what is left on the vendor's account, nanocredits."""
+        self._balance.set(nano / NANO)
+
+    def set_breaker(self, host: str, state: BreakerState) -> None:
+        """Set the state of the circuit breaker for an upstream host."""
+        for name in get_args(BreakerState):
+            self._breaker(host, name).set(name == state)
+
+    def set_due_jobs(self, count: int) -> None:
+        """Set how many jobs wait for a poll that is due."""
+        self._due.set(count)
+
+    def observe_tracker_lag(self, lag_s: float) -> None:
+        """Record by how many seconds a job was polled after it was due."""
+        self._lag.observe(lag_s)
+
+    def observe_redis(self, operation: str, duration_s: float, *, ok: bool) -> None:
+        """Record one round trip; ``operation`` is a script's name."""
+        self._store(operation, "ok" if ok else "failed").observe(duration_s)
+
+
+class MetricsSink:
+    """Count events.
+
+    Args:
+        metrics: Where they are counted.
+        known_model: Tells whether a model is in the catalogue; every other one is counted as ``other``.
+    """
+
+    def __init__(self, metrics: Metrics, *, known_model: Callable[[str], bool]) -> None:
+        self._metrics = metrics
+        self._known_model = known_model
+
+    def __call__(self, event: Event) -> None:
+        """Count one event. The tenant is taken as given: events name only tenants whose key was checked."""
+        if isinstance(event, HttpRequest):
+            self._metrics.requests.observe(event, self._label(event.model))
+        elif isinstance(event, UpstreamCall):
+            self._metrics.upstream.observe(event, self._label(event.model))
+        elif isinstance(event, JobEnded):
+            self._metrics.jobs.observe(event, self._label(event.model))
+        elif isinstance(event, WebhookDelivery):
+            self._metrics.count_webhook(event)
+        elif isinstance(event, Alert):
+            self._metrics.count_alert(event)
+        else:
+            assert_never(event)
+
+    def _label(self, model: str) -> str:
+        return model if not model or self._known_model(model) else OTHER
+
+
+def _status(status: int | None) -> str:
+    """Return a vendor's status as a label; an absurd one must not make a series of its own."""
+    if status is None:
+        return ""
+    return str(status) if status in _STATUSES else OTHER

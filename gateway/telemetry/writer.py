@@ -1,0 +1,82 @@
+"""A log stream that never holds up the caller: a thread writes what waits in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import BinaryIO, Final
+
+BATCH_LINES: Final = 1_000
+
+
+class LineWriter:
+    """Write lines from a thread of its own; what a stalled or broken stream can't take is dropped and counted.
+
+    One write for all lines of ``batch_s`` costs less than one a line, and a full pipe stops nobody. What was
+    accepted in the last ``batch_s`` before a SIGKILL is lost.
+
+    Args:
+        stream: Best unbuffered (``open(1, "wb", buffering=0, closefd=False)``): a thread that is stuck in
+            ``sys.stdout.buffer`` holds a lock for which the interpreter aborts at exit.
+        max_lines: Lines that may wait.
+        batch_s: Longest wait of a line while the stream keeps up, seconds.
+        dropped: Told how many lines were lost; must be thread-safe and must not raise.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, *, dropped: Callable[[int], None], max_lines: int = 20_000, batch_s: float = 0.02
+    ) -> None:
+        self._stream = stream
+        self._dropped = dropped
+        self._max_lines = max_lines
+        self._batch_s = batch_s
+        self._lines: deque[bytes] = deque()
+        self._wake = Event()
+        self._closing = Event()
+        self._thread = Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> int:
+        """Take one whole line. Never raises, never waits."""
+        if len(self._lines) >= self._max_lines or self._closing.is_set():
+            self._dropped(1)
+            return len(line)
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+        return len(line)
+
+    def flush(self) -> None:
+        """Do nothing: the thread writes when it is time to, `close` writes the rest."""
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what waits, for at most ``timeout_s`` seconds. The stream stays open: it belongs to the caller."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(self._batch_s)
+            # Cleared before the lines are taken: a line added meanwhile sets it again.
+            self._wake.clear()
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._lines:
+            batch = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH_LINES))]
+            try:
+                self._put(b"".join(batch))
+            except (OSError, ValueError):  # a broken pipe, a full disk; a closed file is a ValueError
+                self._dropped(len(batch))
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._stream.write(rest)
+            if not written:
+                raise BlockingIOError("the stream takes nothing")
+            rest = rest[written:]
+        self._stream.flush()

@@ -1,0 +1,1 @@
+"""Segmind over HTTP: the adapter of `gateway.core.ports.Upstream`."""

@@ -1,0 +1,120 @@
+"""The company's keys, and the one place where one is put on a request."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import httpx
+
+from gateway.core.tenant import Secret
+from gateway.errors import ConfigError
+
+DEFAULT = "default"
+_KEY = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
+_MAX_REMEMBERED = 16
+
+_Stamp = tuple[int, int, int]
+
+
+class KeyAuth(httpx.Auth):
+    """Put ``x-api-key`` on a request, replacing whatever stands there."""
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the key; an answer never leads to a second request."""
+        request.headers["x-api-key"] = self._key.reveal()
+        yield request
+
+
+class KeyRing:
+    """The company's keys by name: those that are given, and the one in a file that is read again when it changes.
+
+    A key of the file is named for its digest, so that every process knows the same key by the same name and a job
+    that was sent with the one before is still polled with it, where this process has seen it.
+
+    Args:
+        keys: Named keys, as settings give them.
+        path: File that holds one key; its key is the current one. It is read again when its inode, size or
+            modification time changes; while it is missing or holds no key, the last one stays.
+        current: Name of the key for new jobs, where there is no file.
+
+    Raises:
+        ConfigError: No usable key, or none of that name.
+    """
+
+    def __init__(self, keys: Mapping[str, Secret], *, path: Path | None = None, current: str = DEFAULT) -> None:
+        self._keys = {name: Secret(_checked(name, secret.reveal())) for name, secret in keys.items()}
+        self._fixed = frozenset(self._keys)
+        self._path = path
+        self._stamp: _Stamp | None = None
+        self._current = current
+        self._refresh()
+        if path is not None and self._stamp is None:
+            raise ConfigError(f"the upstream key file {path} can't be read or holds no key")
+        if self._current not in self._keys:
+            raise ConfigError(f"there is no upstream key named {self._current!r}")
+
+    @property
+    def current(self) -> str:
+        """The name of the key for new jobs."""
+        self._refresh()
+        return self._current
+
+    def candidates(self, name: str) -> tuple[str, ...]:
+        """Return the names to try for a job sent with ``name``: that key if it is known, then the current one."""
+        current = self.current
+        known = name in self._keys and self._keys[name] != self._keys[current]
+        return (name, current) if known else (current,)
+
+    def name_for(self, name: str) -> str:
+        """Return the name to send with: ``name`` if there is such a key, else the current one's."""
+        current = self.current
+        return name if name in self._keys else current
+
+    def secret(self, name: str) -> Secret:
+        """Return the key of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._keys[name]
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return every key that is known, for redaction."""
+        return tuple(self._keys.values())
+
+    def _refresh(self) -> None:
+        if self._path is None:
+            return
+        try:
+            status = self._path.stat()
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if stamp == self._stamp:
+                return
+            text = self._path.read_text("ascii").strip()
+        except (OSError, ValueError):
+            return
+        if _KEY.fullmatch(text):
+            self._stamp = stamp
+            self._adopt(text)
+
+    def _adopt(self, text: str) -> None:
+        name = f"file-{hashlib.sha256(text.encode('ascii')).hexdigest()[:8]}"
+        self._keys.pop(name, None)
+        self._keys[name] = Secret(text)
+        self._current = name
+        read = [known for known in self._keys if known not in self._fixed]
+        for oldest in read[:-_MAX_REMEMBERED]:
+            del self._keys[oldest]
+
+
+def _checked(name: str, value: str) -> str:
+    text = value.strip()
+    if not _KEY.fullmatch(text):
+        raise ConfigError(f"the upstream key {name!r} is empty or has characters that can't stand in a header")
+    return text

@@ -1,0 +1,218 @@
+"""The adapter of `gateway.core.ports.Upstream`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import httpx
+
+from gateway.core.adoption import History
+from gateway.core.ports import Sink
+from gateway.core.vendor import CallContext, VendorAnswer, VendorState
+from gateway.errors import UpstreamRefused, UpstreamUnsent
+from gateway.upstream import history, wire
+from gateway.upstream.auth import KeyRing
+from gateway.upstream.call import Call, Record
+from gateway.upstream.exchange import Exchange
+from gateway.upstream.stream import VendorStream
+from gateway.upstream.transport import Limits, Timeouts
+
+T = TypeVar("T")
+
+RETRY_BASE_S: Final = 0.1
+_KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_JOB_STATUSES: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY})
+
+
+class SegmindUpstream:
+    """Segmind, through one connection pool. Raises as `gateway.core.ports.Upstream` says.
+
+    A call that is cancelled closes its connection and frees its place in the pool; whoever must learn how a submit
+    ended runs it in a task of its own.
+
+    Args:
+        base_url: Origin of the inference host; ``storage_url`` of the one that takes assets; ``history_url`` of the
+            one that lists requests.
+        keys: The company's keys.
+        sink: Takes one event an attempt.
+        transport: From `gateway.upstream.transport.open_transport`; closed by `aclose`.
+        limits: Largest answers.
+        timeouts: Longest waits.
+        attempts: How often a write is tried while provably nothing leaves; a read is tried once.
+        sleep: Waits that many seconds between attempts.
+        jitter: Returns a number from 0 to 1.
+        clock: Monotonic seconds, for latencies.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        storage_url: str,
+        history_url: str,
+        keys: KeyRing,
+        sink: Sink,
+        transport: httpx.AsyncBaseTransport,
+        limits: Limits,
+        timeouts: Timeouts,
+        attempts: int = 3,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._storage_url = storage_url.rstrip("/")
+        self._history_url = history_url.rstrip("/")
+        self._keys = keys
+        self._limits = limits
+        self._timeouts = timeouts
+        self._attempts = attempts
+        self._sleep = sleep
+        self._jitter = jitter
+        self._transport = transport
+        self._exchange = Exchange(transport, keys, timeouts=timeouts, sink=sink, clock=clock, wall=wall)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
+
+    def current_key(self) -> str:
+        """Return the name of the key that new jobs are sent with."""
+        return self._keys.current
+
+    async def submit(self, model: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> str:
+        """Submit a job; return the vendor's id."""
+        call = self._post("submit", self._base_url + wire.submit_path(model), body, headers, context)
+        return await self._tried(partial(self._exchange.ask, call, _submitted))
+
+    async def sync(self, model: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> VendorStream:
+        """Make a blocking call; the answer streams. A refusal is raised, not streamed."""
+        url = self._base_url + wire.sync_path(model)
+        call = self._post("sync", url, body, headers, context)
+        return await self._tried(partial(self._exchange.stream, call))
+
+    async def upload(self, body: bytes, headers: Mapping[str, str], context: CallContext) -> VendorAnswer:
+        """Pass an asset on."""
+        call = self._post("upload", self._storage_url + wire.UPLOAD_PATH, body, headers, context)
+        return await self._tried(partial(self._exchange.ask, call, self._uploaded))
+
+    async def status(self, upstream_id: str, context: CallContext) -> VendorState:
+        """Ask how a job stands; a FAILED one comes with its body."""
+        return await self._job("status", wire.job_path(upstream_id) + "/status", upstream_id, context)
+
+    async def result(self, upstream_id: str, context: CallContext) -> VendorState:
+        """Fetch the full result."""
+        return await self._job("result", wire.job_path(upstream_id), upstream_id, context)
+
+    async def balance(self, context: CallContext) -> wire.Balance:
+        """Ask what the company's account holds."""
+        url = self._base_url + wire.CREDITS_PATH
+        call = self._get("credits", url, self._keys.current, context, self._limits.answer_bytes)
+        return await self._exchange.ask(call, _balance, attempt=1)
+
+    async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
+        """Read what was asked of a model since a moment."""
+        context, max_bytes = CallContext(model=model, upstream_key=upstream_key), self._limits.result_bytes
+
+        async def page(query: str) -> history.Page:
+            return await self._read("history", self._history_url + query, context, max_bytes, _page)
+
+        return await history.read_history(page, model, since_ms=since_ms, now_ms=now_ms)
+
+    async def _job(self, operation: str, path: str, upstream_id: str, context: CallContext) -> VendorState:
+        context = replace(context, upstream_id=upstream_id)
+        full = operation == "result"
+        max_bytes = self._limits.result_bytes if full else self._limits.answer_bytes
+        decode = partial(self._state, full=full)
+        return await self._read(operation, self._base_url + path, context, max_bytes, decode)
+
+    async def _read(
+        self,
+        operation: str,
+        url: str,
+        context: CallContext,
+        max_bytes: int,
+        decode: Callable[[wire.Answer, Record], T],
+    ) -> T:
+        """Read with the key that a job was sent with; where that one is no longer good, with the current one."""
+        *former, current = self._keys.candidates(context.upstream_key)
+        for key in former:
+            try:
+                return await self._exchange.ask(self._get(operation, url, key, context, max_bytes), decode, attempt=1)
+            except UpstreamRefused as refusal:
+                if refusal.status not in _KEY_REFUSED:
+                    raise
+        call = self._get(operation, url, current, context, max_bytes)
+        return await self._exchange.ask(call, decode, attempt=1 + len(former))
+
+    async def _tried(self, attempt: Callable[..., Awaitable[T]]) -> T:
+        """Try again, with growing and jittered pauses, while provably nothing leaves this process."""
+        for number in range(1, self._attempts):
+            try:
+                return await attempt(attempt=number)
+            except UpstreamUnsent:
+                pass
+            await self._sleep(RETRY_BASE_S * 2 ** (number - 1) * (0.5 + self._jitter()))
+        return await attempt(attempt=self._attempts)
+
+    def _post(self, operation: str, url: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> Call:
+        limits, timeouts = self._limits, self._timeouts
+        streams, uploads = operation == "sync", operation == "upload"
+        return Call(
+            operation=operation,
+            method="POST",
+            url=url,
+            key=self._keys.name_for(context.upstream_key),
+            context=context,
+            max_bytes=limits.stream_bytes if streams else limits.answer_bytes,
+            read_s=timeouts.sync_read_s if streams else timeouts.read_s,
+            total_s=timeouts.sync_total_s if streams else timeouts.upload_total_s if uploads else timeouts.total_s,
+            body=body,
+            headers=wire.request_headers(headers, context.traceparent),
+        )
+
+    def _get(self, operation: str, url: str, key: str, context: CallContext, max_bytes: int) -> Call:
+        return Call(
+            operation=operation,
+            method="GET",
+            url=url,
+            key=key,
+            context=context,
+            max_bytes=max_bytes,
+            read_s=self._timeouts.read_s,
+            total_s=self._timeouts.total_s,
+            headers={"traceparent": context.traceparent} if context.traceparent else {},
+            accepts=_JOB_STATUSES if operation in {"status", "result"} else frozenset(),
+        )
+
+    def _state(self, answer: wire.Answer, record: Record, *, full: bool) -> VendorState:
+        state = wire.state(answer, self._keys.secrets(), full=full)
+        record.cost = state.cost
+        return state
+
+    def _uploaded(self, answer: wire.Answer, _: Record) -> VendorAnswer:
+        wire.json_object(answer)
+        headers = wire.response_headers(answer.headers, self._keys.secrets())
+        return VendorAnswer(answer.status, headers, answer.body)
+
+
+def _submitted(answer: wire.Answer, record: Record) -> str:
+    record.upstream_id = wire.submitted(answer)
+    return record.upstream_id
+
+
+def _balance(answer: wire.Answer, _: Record) -> wire.Balance:
+    return wire.balance(answer)
+
+
+def _page(answer: wire.Answer, _: Record) -> history.Page:
+    return history.decode(answer)

@@ -1,0 +1,181 @@
+"""One attempt at a call: send, read within bounds, and say what it proves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import httpx
+
+from gateway.core.credits import vendor_credits
+from gateway.core.ports import Sink
+from gateway.errors import UpstreamAmbiguous, UpstreamError, UpstreamInvalidResponse
+from gateway.upstream import wire
+from gateway.upstream.auth import KeyAuth, KeyRing
+from gateway.upstream.call import Call, Record
+from gateway.upstream.failures import at_edge
+from gateway.upstream.redaction import redact_bytes
+from gateway.upstream.stream import VendorStream
+from gateway.upstream.transport import HEADERS, Timeouts
+
+T = TypeVar("T")
+
+SLICE_BYTES: Final = 2**18
+"""Larger request bodies are written in slices of this size, so that none holds up the event loop."""
+
+
+class Exchange:
+    """Make attempts, each of which emits one event. Nothing here sends anything twice.
+
+    Args:
+        transport: The pool. Without httpx's client: its cookies, redirects and proxies are unwanted and cost 100 us.
+        keys: The company's keys.
+        timeouts: Of them, those of connecting.
+        sink: Takes the events.
+        clock: Monotonic seconds, for latencies.
+        wall: Unix seconds, for the vendor's reset times.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        keys: KeyRing,
+        *,
+        timeouts: Timeouts,
+        sink: Sink,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._keys = keys
+        self._timeouts = timeouts
+        self._sink = sink
+        self._clock = clock
+        self._wall = wall
+
+    async def ask(self, call: Call, decode: Callable[[wire.Answer, Record], T], *, attempt: int) -> T:
+        """Make one attempt and decode its answer.
+
+        Raises:
+            UpstreamError: As `gateway.core.ports.Upstream` says.
+        """
+        record = Record(call, attempt=attempt, sink=self._sink, clock=self._clock)
+        found = await _settled(call, record, self._ask(call, record, decode))
+        record.end()
+        return found
+
+    async def stream(self, call: Call, *, attempt: int) -> VendorStream:
+        """Make one attempt and return its answer as soon as its head is there.
+
+        Raises:
+            UpstreamError: As `gateway.core.ports.Upstream` says, a refusal included.
+        """
+        record = Record(call, attempt=attempt, sink=self._sink, clock=self._clock)
+        return await _settled(call, record, self._stream(call, record))
+
+    async def _ask(self, call: Call, record: Record, decode: Callable[[wire.Answer, Record], T]) -> T:
+        deadline = _deadline(call)
+        response = await self._open(call, record, deadline)
+        answer = await self._drain(call, response, deadline)
+        if not (answer.success or answer.status in call.accepts):
+            raise self._refusal(answer)
+        return decode(answer, record)
+
+    async def _stream(self, call: Call, record: Record) -> VendorStream:
+        deadline = _deadline(call)
+        response = await self._open(call, record, deadline)
+        if response.is_success and _streamable(response):
+            record.cost = vendor_credits(response.headers.get("x-cost"))
+            record.upstream_id = wire.upstream_id(response.headers.get("x-request-id")) or ""
+            headers = wire.response_headers(response.headers, self._keys.secrets())
+            return VendorStream(response, record, headers=headers, max_bytes=call.max_bytes, deadline=deadline)
+        if response.is_success:
+            await _close(response)
+            raise UpstreamInvalidResponse("HTML or a compressed body where a model's output should be")
+        raise self._refusal(await self._drain(call, response, deadline))
+
+    def _refusal(self, answer: wire.Answer) -> UpstreamError:
+        return wire.refusal(answer, self._keys.secrets(), now_s=self._wall())
+
+    async def _open(self, call: Call, record: Record, deadline: float) -> httpx.Response:
+        response = await at_edge(self._send(call, deadline))
+        record.status = response.status_code
+        return response
+
+    async def _send(self, call: Call, deadline: float) -> httpx.Response:
+        limits = self._timeouts
+        timeout = {"connect": limits.connect_s, "pool": limits.pool_s, "read": call.read_s, "write": call.read_s}
+        headers = {**HEADERS, **call.headers}
+        if call.write:
+            headers["content-length"] = str(len(call.body))
+        content = call.body if len(call.body) <= SLICE_BYTES else _slices(call.body)
+        unsigned = httpx.Request(
+            call.method, call.url, headers=headers, content=content, extensions={"timeout": timeout}
+        )
+        request = next(KeyAuth(self._keys.secret(call.key)).auth_flow(unsigned))
+        async with asyncio.timeout_at(deadline):
+            return await self._transport.handle_async_request(request)
+
+    async def _drain(self, call: Call, response: httpx.Response, deadline: float) -> wire.Answer:
+        """Read an answer to its end and close it; where the status alone refuses, a body that breaks off is empty."""
+        status = response.status_code
+        try:
+            body = await at_edge(_body(response, call.max_bytes, deadline), status=status)
+        except UpstreamError:
+            if status not in wire.DEFINITE - call.accepts:
+                raise
+            body = b""
+        finally:
+            await _close(response)
+        return wire.Answer(status, response.headers, redact_bytes(body, self._keys.secrets()))
+
+
+async def _settled(call: Call, record: Record, work: Awaitable[T]) -> T:
+    """Await an attempt and end its record if it fails; to a write, an unusable answer is an ambiguous one."""
+    try:
+        return await work
+    except UpstreamInvalidResponse as exc:
+        failure = UpstreamAmbiguous(str(exc), status=record.status, unfit=exc.unfit) if call.write else exc
+    except BaseException as exc:
+        record.end(exc)
+        raise
+    record.end(failure)
+    raise failure
+
+
+def _deadline(call: Call) -> float:
+    return asyncio.get_running_loop().time() + call.total_s
+
+
+def _streamable(response: httpx.Response) -> bool:
+    return not _compressed(response) and not response.headers.get("content-type", "").startswith("text/html")
+
+
+def _compressed(response: httpx.Response) -> bool:
+    return bool(response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"})
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), SLICE_BYTES):
+        yield body[start : start + SLICE_BYTES]
+
+
+async def _body(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+    if _compressed(response):
+        raise UpstreamInvalidResponse("the answer is compressed, which was not asked for", unfit=True)
+    parts: list[bytes] = []
+    received = 0
+    async with asyncio.timeout_at(deadline):
+        async for part in response.aiter_raw():
+            received += len(part)
+            if received > max_bytes:
+                raise UpstreamInvalidResponse(f"the answer is larger than {max_bytes} bytes", unfit=True)
+            parts.append(part)
+    return b"".join(parts)
+
+
+async def _close(response: httpx.Response) -> None:
+    with suppress(Exception):  # what was read stands, whatever closing makes of the connection
+        await response.aclose()

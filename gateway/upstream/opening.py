@@ -1,0 +1,40 @@
+"""Builds the client of Segmind that the settings describe."""
+
+from __future__ import annotations
+
+from gateway.config import Settings
+from gateway.core.ports import Sink
+from gateway.errors import ConfigError
+from gateway.upstream.auth import KeyRing
+from gateway.upstream.client import SegmindUpstream
+from gateway.upstream.transport import Limits, Timeouts, open_transport
+
+
+def open_upstream(settings: Settings, sink: Sink) -> SegmindUpstream:
+    """Build the client of Segmind; nothing is sent before the first call.
+
+    Raises:
+        ConfigError: There is no usable API key.
+    """
+    if settings.segmind_api_key is None and settings.segmind_api_key_file is None:
+        raise ConfigError("SEGMIND_API_KEY: set it, or SEGMIND_API_KEY_FILE")
+    given = {} if settings.segmind_api_key is None else {"default": settings.segmind_api_key}
+    limits = Limits(connections=settings.upstream_connections)
+    read_s, sync_s = settings.upstream_read_timeout_seconds, settings.upstream_sync_timeout_seconds
+    return SegmindUpstream(
+        base_url=settings.upstream_url,
+        storage_url=settings.storage_url,
+        history_url=settings.history_url,
+        keys=KeyRing(given, path=settings.segmind_api_key_file),
+        sink=sink,
+        transport=open_transport(limits=limits),
+        limits=limits,
+        timeouts=Timeouts(
+            connect_s=settings.upstream_connect_timeout_seconds,
+            pool_s=settings.upstream_pool_timeout_seconds + settings.upstream_connect_timeout_seconds,
+            read_s=read_s,
+            total_s=2 * read_s,
+            sync_read_s=sync_s,
+            sync_total_s=2 * sync_s,
+        ),
+    )

@@ -1,0 +1,76 @@
+"""A sync call's answer while it streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+import httpx
+
+from gateway.errors import UpstreamAmbiguous
+from gateway.upstream.call import Record
+from gateway.upstream.failures import at_edge
+
+
+class VendorStream:
+    """The adapter of `gateway.core.ports.SyncStream`; its call's event is emitted when it ends.
+
+    Attributes:
+        status: HTTP status, 2xx.
+        headers: Those that may come back.
+        cost: Nanocredits, from ``x-cost``; None where missing or absurd.
+        upstream_id: The vendor's id, from ``x-request-id``; None where missing.
+    """
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        record: Record,
+        *,
+        headers: Mapping[str, str],
+        max_bytes: int,
+        deadline: float,
+    ) -> None:
+        self.status = response.status_code
+        self.headers = headers
+        self.cost = record.cost
+        self.upstream_id = record.upstream_id or None
+        self._response = response
+        self._record = record
+        self._left_bytes = max_bytes
+        self._deadline = deadline
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            UpstreamAmbiguous: It breaks off, is larger than allowed, or takes longer than a sync call may.
+        """
+        source = self._response.aiter_raw()
+        try:
+            while chunk := await at_edge(self._next(source), status=self.status):
+                yield chunk
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._record.end(exc)
+            raise
+        else:
+            self._record.end()
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give the connection back; closed before its end, it is cut."""
+        self._record.end(note="closed early")
+        with suppress(Exception):
+            await self._response.aclose()
+
+    async def _next(self, source: AsyncIterator[bytes]) -> bytes:
+        async with asyncio.timeout_at(self._deadline):
+            chunk = await anext(source, b"")
+        self._left_bytes -= len(chunk)
+        if self._left_bytes < 0:
+            raise UpstreamAmbiguous("the answer is larger than allowed", status=self.status)
+        return chunk

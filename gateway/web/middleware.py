@@ -1,0 +1,114 @@
+"""The edge: one pure ASGI layer that names each request, answers every failure and emits one event."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from time import perf_counter
+from traceback import extract_tb
+
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from gateway.core.events import Alert, HttpRequest
+from gateway.errors import GatewayError, UpstreamError
+from gateway.web import problems
+from gateway.web.api import TenantApi
+from gateway.web.body import CallerGone
+from gateway.web.exchange import Answer, Exchange
+from gateway.web.headers import collect
+from gateway.web.routing import Route, dispatch
+from gateway.web.streaming import linger, stream
+
+CALLER_GONE = 499
+"""Status in the event, never on the wire, where the caller left before there was an answer (nginx's number)."""
+_CLOSE = (b"connection", b"close")
+_UNMATCHED = "(none)"
+
+
+class Edge:
+    """The ASGI application of the tenant API.
+
+    Attributes:
+        router: Starlette's, without routes: it runs the lifespan and closes WebSockets.
+    """
+
+    def __init__(self, routes: Sequence[Route], api: TenantApi, router: Router) -> None:
+        self.router = router
+        self._routes = tuple(routes)
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            await self.router(scope, receive, send)
+            return
+        began = perf_counter()
+        exchange = Exchange(scope, receive, secrets.token_hex(16))
+        answer: Answer | None = None
+        try:
+            answer = await self._answer(exchange)
+            if answer is not None:
+                await self._deliver(answer, exchange, send)
+        finally:
+            self._emit(exchange, answer, (perf_counter() - began) * 1000)
+
+    async def _answer(self, exchange: Exchange) -> Answer | None:
+        try:
+            exchange.headers = collect(exchange.scope["headers"])
+            return await dispatch(self._routes, self._api, exchange)
+        except CallerGone:
+            return None
+        except GatewayError as exc:
+            return problems.from_exception(exc)
+        except Exception as exc:  # noqa: BLE001 the edge: above it is only the server's own 500
+            self._alert(exc)
+            return problems.from_exception(exc)
+
+    async def _deliver(self, answer: Answer, exchange: Exchange, send: Send) -> None:
+        headers, body = answer.headers, answer.body
+        headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
+        pending = exchange.body_pending
+        if pending:
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if not isinstance(body, bytes):
+            cut = await stream(body, exchange.receive, send)
+            # A body that breaks off is left incomplete: the server closes the connection, and the caller can tell.
+            if cut is not None and not isinstance(cut, UpstreamError | asyncio.CancelledError):
+                self._alert(cut)
+            return
+        await send({"type": "http.response.body", "body": body, "more_body": pending})
+        if pending:
+            await linger(exchange.receive, seconds=self._api.linger_s)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _emit(self, exchange: Exchange, answer: Answer | None, latency_ms: float) -> None:
+        caller, job = exchange.caller, exchange.job
+        self._api.sink(
+            HttpRequest(
+                method=exchange.scope["method"],
+                route=exchange.route or _UNMATCHED,
+                status=CALLER_GONE if answer is None else answer.status,
+                latency_ms=latency_ms,
+                request_id=exchange.request_id,
+                tenant="" if caller is None else caller.tenant,
+                key_id="" if caller is None else caller.key_id,
+                model=exchange.model,
+                job_id="" if job is None else job.id,
+                upstream_id="" if job is None else job.upstream_id or "",
+                trace_id=exchange.trace_id,
+                code="" if answer is None else answer.code,
+                limited_by="" if answer is None else answer.limited_by,
+                idempotent=exchange.replayed,
+                held=None if job is None else job.hold,
+                cost=None if job is None else job.cost,
+            )
+        )
+
+    def _alert(self, exc: BaseException) -> None:
+        """Say where it broke; the exception's own text may quote a key or a prompt and stays out."""
+        frames = extract_tb(exc.__traceback__)
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+        self._api.sink(Alert(event="http.internal_error", detail=f"{type(exc).__name__} at {where}"))

@@ -1,0 +1,1 @@
+"""Webhooks over HTTP: the adapter of `gateway.service.deliveries.WebhookSender`."""

@@ -1,0 +1,72 @@
+"""``python -m bench``: measure, print the goals with what was found, and keep the figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from bench.goals import lines
+from bench.reads import reads
+from bench.scene import shared_servers
+from bench.size import FULL, QUICK, Size
+from bench.submits import submits
+from bench.tracker import tracker
+from bench.trips import trips
+
+PARTS: Final = {"reads": reads, "submits": submits, "trips": trips, "tracker": tracker}
+OUT: Final = Path("bench/out")
+
+
+async def measure(parts: Sequence[str], size: Size, directory: Path) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Measure some parts, one after the other; yield each with its figures."""
+    with shared_servers(directory) as shared:
+        for name in parts:
+            yield name, await PARTS[name](shared, size)
+
+
+def machine() -> dict[str, Any]:
+    """Say where this was measured."""
+    return {"python": platform.python_version(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="The gateway beside a bare echo.")
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="a rough answer in less than a minute")
+    parser.add_argument("--name", default=time.strftime("%Y%m%d-%H%M%S"), help="of the JSON file in bench/out")
+    given = parser.parse_args()
+    if unknown := set(given.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    uvloop.run(_run(given.parts, QUICK if given.quick else FULL, OUT / f"{given.name}.json"))
+
+
+async def _run(parts: Sequence[str], size: Size, kept: Path) -> None:
+    """Measure, print, and keep what there is after each part: a later one may fail."""
+    figures: dict[str, Any] = {}
+    about = {"machine": machine(), "size": asdict(size)}
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory:
+        async for name, found in measure(parts, size, Path(directory)):
+            figures[name] = found
+            _keep(kept, about | figures)
+    sys.stdout.write("\n".join(lines(figures)) + f"\n\n{kept}\n")
+
+
+def _keep(file: Path, figures: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import PARTS, measure
+from bench.goals import GOALS, lines
+from bench.size import SMOKE
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+async def test_every_figure_of_the_benchmark_can_still_be_had(part: str, tmp_path: Path) -> None:
+    """Each part runs on the real gateway and yields every figure for which there is a goal. How fast is not judged."""
+    figures = {name: found async for name, found in measure([part], SMOKE, tmp_path)}
+    table = "\n".join(lines(figures))
+    for goal in GOALS:
+        if goal.path[0] == part:
+            assert goal.figure(figures) is not None, goal.name
+            assert goal.name in table

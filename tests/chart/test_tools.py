@@ -1,0 +1,35 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from chart.release import CHART, EXAMPLES, ROOT, Helm, Rendered, tool
+
+VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)
+def test_helm_lint_strict(helm: Helm, values: Path) -> None:
+    """Helm's own checks, warnings included, pass with each example."""
+    done = helm.run("lint", "--strict", CHART, "--values", values)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_manifests_match_every_supported_kubernetes(example: Rendered, tmp_path: Path) -> None:
+    """Each object is valid and without unknown fields on Kubernetes 1.29 to 1.37 (ServiceMonitor has no schema)."""
+    manifest = tmp_path / "manifests.yaml"
+    manifest.write_text(example.text)
+    versions = [argument for version in VERSIONS for argument in ("-k", version)]
+    command = [str(tool("venv/bin/kubernetes-validate")), "--strict", *versions, str(manifest)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    passed = [line for line in done.stdout.splitlines() if "passed for resource" in line]
+    others = [line for line in done.stdout.splitlines() if line not in passed and "kind ServiceMonitor" not in line]
+    assert (done.returncode, others) == (0, [])
+    assert len(passed) == len(VERSIONS) * (len(example.objects) - len(example.of_kind("ServiceMonitor")))
+
+
+def test_hadolint() -> None:
+    """The Dockerfile follows the linter's rules."""
+    done = subprocess.run(
+        [tool("venv/bin/hadolint"), ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")

@@ -1,0 +1,41 @@
+"""Fixtures that many tests share: a real store, one server for each test process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+from support.valkey import valkey_cluster, valkey_server
+
+from gateway.store.connect import RedisClient, open_redis
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run one server for all tests of this process."""
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run one cluster of three primaries for all tests of this process."""
+    with valkey_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
+
+
+@pytest.fixture
+async def redis_url(valkey_url: str) -> str:
+    """Name a store that holds nothing."""
+    async with Redis.from_url(valkey_url) as client:
+        await client.flushall()
+    return valkey_url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
+    """Connect to a store that holds nothing."""
+    client = open_redis(redis_url, connect_timeout_s=2, read_timeout_s=5, max_connections=32, pool_wait_s=5)
+    yield client
+    await client.aclose()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import pytest
+from support.ledger import Store, admission
+
+from gateway.core.adoption import Traces, Twin
+from gateway.core.job import Job, JobState
+from gateway.core.movements import Settlement
+from gateway.store.doubts import RedisDoubts
+from gateway.store.scripts import load_scripts
+from gateway.store.survey import RedisSurvey
+
+pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
+
+TENANTS: Final = [f"team-{number:03}" for number in range(105)]
+
+
+def doubts_of(store: Store) -> RedisDoubts:
+    """Make the adapter."""
+    return RedisDoubts(store.client, store.scripts, load_scripts())
+
+
+async def start(store: Store, tenant: str, fingerprint: str = "f1") -> Job:
+    """Have a job admitted."""
+    request = admission(await store.caller(tenant), fingerprint=fingerprint)
+    await store.ledger.admit(request)
+    job = await store.jobs.find(tenant, request.job_id)
+    assert job is not None
+    return job
+
+
+async def test_every_unknown_job_is_found(store: Store) -> None:
+    """However many tenants there are, each UNKNOWN job is found, and no other."""
+    jobs = [await start(store, tenant) for tenant in TENANTS]
+    for job in jobs[::2]:
+        await store.ledger.doubt(job.tenant, job.id, "reset")
+    await store.ledger.adopt(jobs[2].tenant, jobs[2].id, "v1")
+    found, now_ms = await doubts_of(store).unknown()
+    assert [doubt.job.id for doubt in found] == [job.id for job in jobs[::2] if job is not jobs[2]]
+    assert all(doubt.job.created_ms <= now_ms for doubt in found)
+    assert {(doubt.readable_ms, doubt.looked_ms) for doubt in found} == {(None, None)}
+
+
+async def test_without_tenants_nothing_is_unknown(store: Store) -> None:
+    """A new store has no UNKNOWN job, and knows nobody's id."""
+    doubts = doubts_of(store)
+    assert (await doubts.unknown())[0] == []
+    assert await doubts.traces({"v1"}, {"f1"}) == Traces({}, [])
+
+
+async def test_whose_an_id_is(store: Store) -> None:
+    """An id is known as one's from its acceptance, adoption, settlement or claim on; a job without one as such."""
+    accepted, adopted, settled, claimed, sending = [await start(store, tenant) for tenant in TENANTS[:5]]
+    await start(store, "other", "f2")
+    doubts = doubts_of(store)
+    await store.ledger.accept(accepted.tenant, accepted.id, "v1")
+    for job in (adopted, claimed):
+        await store.ledger.doubt(job.tenant, job.id, "reset")
+    await store.ledger.adopt(adopted.tenant, adopted.id, "v2")
+    await store.ledger.settle(
+        Settlement(tenant=settled.tenant, job_id=settled.id, state=JobState.COMPLETED, cost=1, upstream_id="v3")
+    )
+    assert await doubts.claim("v4", claimed)
+    traces = await doubts.traces({"v1", "v2", "v3", "v4", "v5", *(f"x{n}" for n in range(600))}, {"f1"})
+    owners = {"v1": accepted, "v2": adopted, "v3": settled, "v4": claimed}
+    assert traces.owners == {named: f"{job.tenant}/{job.id}" for named, job in owners.items()}
+    assert set(traces.without) == {Twin(job.id, "f1", job.created_ms) for job in (claimed, sending)}
+
+
+async def test_one_claim_for_all_tenants(store: Store) -> None:
+    """Of many claims on an id at once one is granted, and that one again whenever it is asked for."""
+    doubts, jobs = doubts_of(store), [await start(store, tenant) for tenant in TENANTS[:20]]
+    granted = await asyncio.gather(*(doubts.claim("v1", job) for job in jobs))
+    assert granted.count(True) == 1
+    assert await asyncio.gather(*(doubts.claim("v1", job) for job in jobs)) == granted
+
+
+async def test_the_newest_jobs(store: Store) -> None:
+    """Operators see the newest jobs of all tenants or one, in any state or one, and find a job by its id alone."""
+    jobs = [await start(store, tenant) for tenant in (*TENANTS[:3], TENANTS[0])]
+    await store.ledger.doubt(jobs[1].tenant, jobs[1].id, "reset")
+    survey = RedisSurvey(store.client, store.scripts, load_scripts())
+    newest = sorted(jobs, key=lambda job: (job.created_ms, job.id), reverse=True)
+    assert [job.id for job in await survey.newest(limit=3)] == [job.id for job in newest[:3]]
+    assert {job.id for job in await survey.newest(limit=9, tenant=TENANTS[0])} == {jobs[0].id, jobs[3].id}
+    assert [job.id for job in await survey.newest(limit=9, state=JobState.UNKNOWN)] == [jobs[1].id]
+    assert await survey.find(jobs[2].id) == jobs[2]
+    assert await survey.find("nobody's") is None

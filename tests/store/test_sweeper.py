@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from support.ledger import Store, admission
+
+from gateway.core.job import JobState
+from gateway.core.movements import Release
+from gateway.core.ports import ActiveJob, DueEntry, Standing
+from gateway.store import keys
+
+pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
+
+TENANTS: Final = [f"team-{number:03}" for number in range(205)]
+
+
+async def start(store: Store, tenant: str, owner: str = "process-1") -> DueEntry:
+    """Have a job admitted for a process."""
+    request = admission(await store.caller(tenant), owner=owner)
+    await store.ledger.admit(request)
+    return DueEntry(tenant, request.job_id)
+
+
+async def walked(store: Store) -> list[DueEntry]:
+    """Walk all active jobs."""
+    return [DueEntry(job.tenant, job.job_id) async for some in store.sweeper.active() for job in some]
+
+
+async def test_jobs_of_a_dead_process_are_orphans(store: Store) -> None:
+    """What a process was sending is an orphan once it beats no more; what a living one sends is not."""
+    dead = [await start(store, tenant, "gone") for tenant in ("one", "two")]
+    await start(store, "one", "alive")
+    await store.sweeper.beat("alive", ttl_s=60)
+    await store.sweeper.beat("gone", ttl_s=60)
+    assert await store.sweeper.orphans() == []
+    await store.client.delete(keys.beat("gone"))
+    assert sorted(await store.sweeper.orphans(), key=lambda entry: entry.tenant) == dead
+
+
+async def test_only_jobs_that_are_being_sent_are_orphans(store: Store) -> None:
+    """A job with an outcome, even an unknown one, is nobody's orphan."""
+    accepted, doubted, ended, voided = [await start(store, "one") for _ in range(4)]
+    await store.ledger.accept("one", accepted.job_id, "vendor-1")
+    await store.ledger.doubt("one", doubted.job_id, "reset")
+    await store.ledger.release(Release(tenant="one", job_id=ended.job_id, state=JobState.REJECTED, reason="refused"))
+    await store.ledger.void(admission(await store.key("one"), job_id=voided.job_id))
+    assert await store.sweeper.orphans() == []
+
+
+async def test_a_heartbeat_ends_by_itself(store: Store) -> None:
+    """A beat lasts as long as it says, and a further one prolongs it."""
+    for ttl_s in (10, 60):
+        await store.sweeper.beat("process-1", ttl_s=ttl_s)
+        assert (ttl_s - 5) * 1000 < await store.client.pttl(keys.beat("process-1")) <= ttl_s * 1000
+
+
+async def test_a_turn_goes_to_one_process(store: Store) -> None:
+    """Periodic work is done by whoever comes first, and each kind has turns of its own."""
+    turns = [await store.sweeper.turn(name, ttl_s=60) for name in ("sweep", "sweep", "prune")]
+    assert turns == [True, False, True]
+    assert 0 < await store.client.pttl(keys.turn("sweep")) <= 60_000
+
+
+async def test_the_walk_finds_every_active_job_of_every_tenant(store: Store) -> None:
+    """However many tenants there are, each job whose hold stands is found once; ended ones are not."""
+    started = [await start(store, tenant) for tenant in TENANTS]
+    ended = started[7]
+    await store.ledger.release(
+        Release(tenant=ended.tenant, job_id=ended.job_id, state=JobState.FAILED, reason="refused")
+    )
+    found = await walked(store)
+    assert sorted(found, key=lambda entry: entry.tenant) == [entry for entry in started if entry is not ended]
+
+
+async def test_the_walk_tells_since_when(store: Store) -> None:
+    """A job comes with the time of its admission, by the store's clock."""
+    entry = await start(store, "one")
+    job = await store.jobs.find(entry.tenant, entry.job_id)
+    assert job is not None
+    assert [found async for some in store.sweeper.active() for found in some] == [
+        ActiveJob(entry.tenant, entry.job_id, job.created_ms)
+    ]
+
+
+async def test_where_each_tenant_stands(store: Store) -> None:
+    """Of each tenant the jobs that have not ended are counted, those being sent and the UNKNOWN ones apart."""
+    for tenant in TENANTS[:102]:
+        await store.caller(tenant)
+    jobs = [await start(store, TENANTS[0]) for _ in range(6)]
+    await store.ledger.accept(TENANTS[0], jobs[0].job_id, "vendor-1")
+    await store.ledger.doubt(TENANTS[0], jobs[1].job_id, "reset")
+    await store.ledger.doubt(TENANTS[0], jobs[2].job_id, "reset")
+    await store.ledger.adopt(TENANTS[0], jobs[2].job_id, "vendor-2")
+    ended = Release(tenant=TENANTS[0], job_id=jobs[3].job_id, state=JobState.REJECTED, reason="refused")
+    await store.ledger.release(ended)
+    found = [standing async for some in store.sweeper.standings() for standing in some]
+    assert found == [Standing(TENANTS[0], 5, 2, 1), *(Standing(tenant, 0, 0, 0) for tenant in TENANTS[1:102])]
+
+
+async def test_without_tenants_there_is_nothing_to_walk(store: Store) -> None:
+    """A new store has neither active jobs nor orphans."""
+    assert await walked(store) == []
+    assert await store.sweeper.orphans() == []

@@ -1,0 +1,101 @@
+"""What the pool may not do: send a POST twice, use a stale connection, or lose a place to a cancelled call."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.raw_upstream import RawUpstream, answers, drops, hangs
+from support.upstream_client import CONTEXT, MODEL, Bench
+
+from gateway.errors import UpstreamAmbiguous
+from gateway.upstream.transport import Limits, Timeouts
+
+ACCEPTS = answers(200, {"request_id": "v-1", "status": "QUEUED"})
+
+
+def pool(made: Bench) -> Any:  # noqa: ANN401 aiohttp's own
+    """Return the connector, to look at what it holds."""
+    return made.client._transport.client._connector  # type: ignore[attr-defined]  # the transport's session
+
+
+@pytest.mark.parametrize("write", [True, False], ids=["POST", "GET"])
+async def test_on_a_stale_connection_a_post_is_seen_once(made: Bench, vendor: RawUpstream, write: bool) -> None:
+    """A server that closes a kept connection as the next request comes: aiohttp re-sends a GET, never a POST."""
+    await made.client.submit(MODEL, b"first", {}, CONTEXT)
+    vendor.reply = drops
+    vendor.requests.clear()
+    with pytest.raises(UpstreamAmbiguous):
+        await (made.client.submit(MODEL, b"second", {}, CONTEXT) if write else made.client.status("v-1", CONTEXT))
+    assert len(vendor.requests) == (1 if write else 2)
+    assert vendor.connections == (1 if write else 2)
+
+
+@pytest.mark.parametrize(("idle_s", "connections"), [(60.0, 1), (1e-9, 3)])
+async def test_a_connection_that_sat_idle_is_not_used_again(
+    opened: Callable[..., Bench], vendor: RawUpstream, idle_s: float, connections: int
+) -> None:
+    """Idle for longer than the limit, which is a few seconds by default, a connection is replaced."""
+    made = opened(vendor.url, limits=Limits(idle_s=idle_s))
+    for _ in range(3):
+        await made.client.submit(MODEL, b"{}", {}, CONTEXT)
+    assert vendor.connections == connections
+    assert Limits().idle_s <= 4
+
+
+async def test_cancelled_calls_leave_the_pool_whole(opened: Callable[..., Bench], vendor: RawUpstream) -> None:
+    """After 1,200 calls cancelled at every stage, on 10 places, none is taken and every call goes through."""
+    made = opened(vendor.url, limits=Limits(connections=10), timeouts=Timeouts(pool_s=30))
+    turns = itertools.count()
+
+    async def stalls(writer: asyncio.StreamWriter) -> None:
+        turn = next(turns) % 3
+        if turn == 0:
+            await hangs(writer)
+        elif turn == 1:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+            await writer.drain()
+            await hangs(writer)
+        else:
+            await ACCEPTS(writer)
+
+    async def one(number: int) -> None:
+        if number % 3:
+            await made.client.submit(MODEL, b"{}", {}, CONTEXT)
+        else:
+            stream = await made.client.sync(MODEL, b"{}", {}, CONTEXT)
+            try:
+                assert [chunk async for chunk in stream.chunks()]
+            finally:
+                await stream.aclose()
+
+    vendor.reply = stalls
+    for start in range(0, 1200, 40):
+        tasks = [asyncio.create_task(one(start + offset)) for offset in range(40)]
+        for task in tasks:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ended)
+    assert len(pool(made)._acquired) == 0
+    assert {call.outcome for call in made.calls} == {"ok", "ambiguous"}
+    assert {call.upstream_status for call in made.calls if call.error == "cancelled"} == {None, 200}
+    vendor.reply = ACCEPTS
+    assert await asyncio.gather(*(made.client.submit(MODEL, b"{}", {}, CONTEXT) for _ in range(50))) == ["v-1"] * 50
+    assert len(pool(made)._acquired) == 0
+
+
+async def test_a_cancelled_call_emits_its_event(made: Bench, vendor: RawUpstream) -> None:
+    """The one who left does not take the record with him: it may have been accepted."""
+    vendor.reply = hangs
+    task = asyncio.create_task(made.client.submit(MODEL, b"{}", {}, CONTEXT))
+    await vendor.arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [(call.outcome, call.error) for call in made.calls] == [("ambiguous", "cancelled")]
+    assert len(pool(made)._acquired) == 0

@@ -26,7 +26,7 @@ from gateway.service.clock import StoreClock
 from gateway.service.finish import Finisher
 from gateway.service.inflight import InFlight
 from gateway.service.learn import Learner
-from gateway.service.lifetime import Work, finish, running, watch_store
+from gateway.service.lifetime import Drain, Work, finish, running, watch_store
 from gateway.service.notify import Notifier
 from gateway.service.outbox import Outbox
 from gateway.service.owing import OwingRepair
@@ -119,13 +119,21 @@ async def data_plane(
             await parts.learner.refresh()
 
         sending, watchlists = parts.sending, (parts.watchlist, parts.owing)
-        stack.push_async_callback(finish, sending.in_flight, sending.outbox, watchlists, settings.drain_seconds)
+        # To the very end: without a heartbeat, what is still being sent would be taken for a dead process's.
+        await stack.enter_async_context(running([lambda: parts.sweep.beat(sending.owner)], sink))
+        drain = Drain(settings.drain_seconds)
+        stack.push_async_callback(lambda: finish(sending.in_flight, sending.outbox, watchlists, drain.left_s(), sink))
         work = parts.work()
         if settings.role != "api":
-            work += [*_tracking(parts, settings, stack), *_delivering(parts, settings, stack)]
-        work.append(watch_store(lambda: read_epoch(client), lambda why: readiness.say("store", why), sink))
-        await stack.enter_async_context(running(work))
-        yield DataPlane(create_app(parts.tenant_api(settings)), parts.waiting.drain)
+            work += [*_tracking(parts, settings, stack, drain), *_delivering(parts, settings, stack, drain)]
+        work.append(lambda: watch_store(lambda: read_epoch(client), lambda why: readiness.say("store", why), sink))
+        await stack.enter_async_context(running(work, sink))
+        yield DataPlane(create_app(parts.tenant_api(settings)), lambda: _begin_drain(drain, parts.waiting))
+
+
+def _begin_drain(drain: Drain, waiting: Waiting) -> None:
+    drain.begin()
+    waiting.drain()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +205,13 @@ class _Parts:
     def work(self) -> list[Work]:
         """List what runs in every role."""
         return [
-            self.sending.outbox.run(),
-            self.watchlist.run(),
-            self.owing.run(),
-            self.refresher.run(),
-            self.learner.run(),
-            self.notifications.run(),
-            Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run(),
-            self.sweep.beat(self.sending.owner),
+            self.sending.outbox.run,
+            self.watchlist.run,
+            self.owing.run,
+            self.refresher.run,
+            self.learner.run,
+            self.notifications.run,
+            Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run,
         ]
 
     def tenant_api(self, settings: Settings) -> TenantApi:
@@ -223,7 +230,7 @@ class _Parts:
         )
 
 
-def _tracking(parts: _Parts, settings: Settings, stack: AsyncExitStack) -> list[Work]:
+def _tracking(parts: _Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:
     """List what follows jobs to their end; what it must close goes onto the stack."""
     ledger, rules, sink = parts.sending.ledger, parts.rules, parts.sink
     calls = max(1, settings.upstream_connections // 2)
@@ -250,7 +257,7 @@ def _tracking(parts: _Parts, settings: Settings, stack: AsyncExitStack) -> list[
         gauges=parts.gauges,
         sink=sink,
     )
-    stack.push_async_callback(tracker.close, settings.drain_seconds)
+    stack.push_async_callback(lambda: tracker.close(drain.left_s()))
     adopter = Adopter(
         doubts=parts.doubts,
         history=parts.upstream,
@@ -261,10 +268,10 @@ def _tracking(parts: _Parts, settings: Settings, stack: AsyncExitStack) -> list[
         sweeper=parts.sweeper,
         sink=sink,
     )
-    return [tracker.run(), parts.sweep.run(), adopter.run()]
+    return [tracker.run, parts.sweep.run, adopter.run]
 
 
-def _delivering(parts: _Parts, settings: Settings, stack: AsyncExitStack) -> list[Work]:
+def _delivering(parts: _Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:
     """List what delivers webhooks; what it must close goes onto the stack."""
     deliveries = RedisDeliveries(parts.client, parts.scripts, parts.library)
     sender = HttpSender(CheckedResolver(allow_private=settings.webhook_allow_private))
@@ -276,6 +283,6 @@ def _delivering(parts: _Parts, settings: Settings, stack: AsyncExitStack) -> lis
         sink=parts.sink,
         public_url=settings.public_url or "",
     )
-    stack.push_async_callback(notifier.close, min(WEBHOOK_CLOSE_S, settings.drain_seconds))
+    stack.push_async_callback(lambda: notifier.close(min(WEBHOOK_CLOSE_S, drain.left_s())))
     repair = OwingRepair(sweeper=parts.sweeper, deliveries=deliveries, due=parts.hooks)
-    return [notifier.run(), repair.run()]
+    return [notifier.run, repair.run]

@@ -66,7 +66,7 @@ class Refused(GatewayError):
     """Deny a well-formed request; nothing was spent and nothing is held.
 
     Attributes:
-        code: Stable error code of the API (DESIGN 2), e.g. ``budget_exhausted``.
+        code: Stable error code of the API, e.g. ``budget_exhausted``.
         detail: One sentence for a human.
         limited_by: ``tenant``, ``gateway`` or ``upstream``, where a limit is the reason.
         retry_after_s: Seconds after which a retry may succeed, where that is known.

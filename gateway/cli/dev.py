@@ -28,7 +28,7 @@ Segmind Gateway, a trial on this machine: nothing is billed, a Kling job takes a
 
   tenant API  {url}
   metrics     {ops_url}/metrics  (and /healthz, /readyz)
-  sandbox     {sandbox_url}  the fake Segmind, {scale:g} x real time (knobs: `gateway sandbox --help`)
+  sandbox     {sandbox_url}  the fake Segmind, {scale:g} x real time (knobs: {sandbox_url}/_sandbox/knobs)
   data        {data_dir}  goes on here next time
   tenant      {tenant}, {budget} credits a month
   API key     {key}

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from gateway.catalogue import ModelOverride, load_catalogue
 from gateway.cli.serve import Serving, serving
-from gateway.cli.store import DEADLINE_S, PATIENCE
+from gateway.cli.store import DEADLINE_S, PATIENCE, SANDBOX_MARK
 from gateway.config import Settings
 from gateway.core.credits import NANO
 from gateway.core.policy import Policy
@@ -40,7 +40,6 @@ EXAMPLE: Final = {
 """Parameters of `MODEL`; the sandbox fetches none of the URLs."""
 
 READY_TIMEOUT_S = 10.0
-_MARK = "sandbox"
 _COMPANY_KEY = "SG_5a4db0c5e9000001"
 _SEED = 3  # its first job costs less than was held
 _POLL_S = 0.02
@@ -103,7 +102,7 @@ def _mark(data_dir: Path) -> None:
 
     A tracker that asks the sandbox about jobs of the real vendor would find none of them, and write them off.
     """
-    mark = data_dir / _MARK
+    mark = data_dir / SANDBOX_MARK
     if mark.exists():
         return
     if not is_new(data_dir):

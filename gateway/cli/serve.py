@@ -20,7 +20,8 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.app import data_plane, shipped_rules
 from gateway.cli.output import failures
-from gateway.config import Settings
+from gateway.cli.store import SANDBOX_MARK
+from gateway.config import Settings, without_effect
 from gateway.errors import ConfigError
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink
@@ -77,7 +78,7 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
         stack.callback(lines.close)
         logger = configure_logs(lines, settings.log_level, terminal=stream.isatty())
         metered = MetricsSink(metrics, known_model=rules.knows)
-        sink = fan_out(LogSink(logger), metered, failed=metrics.count_sink_failure)
+        sink = fan_out(LogSink(logger, None if stream.isatty() else lines), metered, failed=metrics.count_sink_failure)
 
         listener, url = _listen(settings.host, settings.port, "GATEWAY_PORT")
         readiness = Readiness(store="not checked yet")
@@ -86,6 +87,8 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
         plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))
         if settings.role != "tracker":
             await stack.enter_async_context(_accepting(plane.app, listener, settings.drain_seconds))
+        for variable, detail in without_effect(settings):
+            logger.warning("setting.without_effect", variable=variable, detail=detail)
         logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
         try:
             yield Serving(url, f"http://{settings.host}:{ops.port}", readiness)
@@ -156,10 +159,19 @@ async def _serve(settings: Settings, stdout: BinaryIO) -> None:
         await until_signalled()
 
 
+def _refuse_sandbox(settings: Settings) -> None:
+    """Refuse the ledger of `gateway dev`: asked about the sandbox's jobs, the vendor would know none of them."""
+    if settings.redis_url is None and (settings.data_dir / SANDBOX_MARK).exists():
+        raise ConfigError(
+            f"GATEWAY_DATA_DIR: {settings.data_dir} is `gateway dev`'s, its jobs ran on a sandbox; name another one"
+        )
+
+
 def serve() -> None:
     """Run the data plane: tenant API (GATEWAY_PORT) and tracker; metrics and health on GATEWAY_OPS_PORT."""
     with failures():
         settings = Settings.from_env(os.environ)
+        _refuse_sandbox(settings)
         stdout = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115 it stays the process's own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):
             runner.run(_serve(settings, stdout))

@@ -18,6 +18,8 @@ from gateway.store.tenants import RedisTenants
 # An operator waits longer than admission may.
 PATIENCE = Patience(connect_s=2.0, read_s=5.0, connections=8)
 DEADLINE_S = 8.0
+SANDBOX_MARK = "sandbox"
+"""File in a data directory whose ledger is of jobs that ran on a sandbox."""
 
 T = TypeVar("T")
 

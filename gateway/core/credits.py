@@ -7,6 +7,7 @@ a Lua script compares stays below 2**53 and is exact there.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import lru_cache
 
 NANO = 1_000_000_000
 DECIMALS = 9
@@ -67,6 +68,7 @@ def vendor_credits(value: object) -> int | None:
     return int(_nano(amount).to_integral_value(ROUND_HALF_UP))
 
 
+@lru_cache(maxsize=4096)  # a few prices make up nearly all amounts: the same text is needed at each read
 def format_credits(nano: int) -> str:
     """Write nanocredits as plain decimal credits, without trailing zeros (``941500000`` -> ``0.9415``)."""
     whole, part = divmod(abs(nano), NANO)

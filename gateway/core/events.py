@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from gateway.core.job import Job
+from gateway.core.record import record
+
 Outcome = Literal["ok", "refused", "unsent", "ambiguous", "invalid"]
 WebhookOutcome = Literal["delivered", "gone", "rejected", "timeout", "unreachable", "refused", "error"]
 
@@ -39,7 +42,7 @@ class UpstreamCall:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class HttpRequest:
     """One request of a tenant and our answer to it.
 
@@ -126,6 +129,18 @@ class Alert:
     model: str = ""
     job_id: str = ""
     upstream_id: str = ""
+
+    @classmethod
+    def of(cls, job: Job, event: str, detail: str) -> Alert:
+        """Make an alert about a job."""
+        return cls(
+            event=event,
+            detail=detail,
+            tenant=job.tenant,
+            model=job.model,
+            job_id=job.id,
+            upstream_id=job.upstream_id or "",
+        )
 
 
 Event = UpstreamCall | HttpRequest | JobEnded | WebhookDelivery | Alert

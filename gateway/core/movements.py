@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.job import Job, JobKind, JobState
 from gateway.core.quota import Quota, RateState, Window
+from gateway.core.record import record
 from gateway.core.tenant import Credential, TenantPolicy
 
 
@@ -46,7 +47,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Nothing was written. ``code`` is one of DESIGN 2; ``window`` says which budget, with its end.
+    """Nothing was written. ``code`` is one of the API's; ``window`` says which budget, with its end.
 
     Attributes:
         quota: Where the limits stand; None for an unknown caller, who is told nothing, and for a job's read,
@@ -121,7 +122,7 @@ class Release:
     actor: str = "tracker"
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Reading:
     """A job as read by its owner, and where the read limit stands."""
 

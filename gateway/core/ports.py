@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.adoption import Doubt, History, Traces
@@ -23,6 +22,7 @@ from gateway.core.movements import (
     Settlement,
     StoredResult,
 )
+from gateway.core.queue import ActiveJob, Claim, DueEntry, Standing
 from gateway.core.quota import Window
 from gateway.core.tenant import Credential
 from gateway.core.vendor import CallContext, VendorAnswer, VendorState
@@ -137,54 +137,6 @@ class Due(Protocol):
         """Count polls against the rate of the whole fleet; return the seconds to wait before the next ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class DueEntry:
-    """A job in the due queue; ``due_in_s`` from now, by Redis's clock (negative: it is late by that much).
-
-    Without a job it is a tenant's entry, in the queue of those that owe webhooks.
-    """
-
-    tenant: str
-    job_id: str
-    due_in_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What was leased, and how the queue stands.
-
-    Attributes:
-        entries: The latest first.
-        waiting: About how many jobs are due and were left, for want of room.
-        next_in_s: Seconds until the next job may be due; None for an empty queue.
-        now_ms: Redis's clock.
-    """
-
-    entries: Sequence[DueEntry]
-    waiting: int
-    next_in_s: float | None
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveJob:
-    """A job that has not ended; ``created_ms`` by Redis's clock."""
-
-    tenant: str
-    job_id: str
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How many jobs of a tenant have not ended; of them, those being sent and those whose outcome is unknown."""
-
-    tenant: str
-    active: int
-    sending: int
-    unknown: int
-
-
 class Sweeper(Protocol):
     """What keeps promises when a process dies. Raises `StoreUnavailable`."""
 
@@ -248,6 +200,9 @@ class Doubts(Protocol):
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """Claim a vendor's id for one job of all tenants, for good; True for the job that has the claim."""
+
+    async def disclaim(self, upstream_id: str, job: Job) -> None:
+        """Give up a job's claim, if it has it: the job has another vendor's id."""
 
     async def note(self, job: Job, *, readable: bool) -> int | None:
         """Record a look in vain; return since when every look could read the history, Unix ms."""

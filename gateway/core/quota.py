@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.core.credits import MAX_NANO
+from gateway.core.record import record
 from gateway.core.tenant import RateLimit, WindowName
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class RateState:
     """Where a rate limit stands after a decision.
 
@@ -43,7 +44,7 @@ class Window:
 
 
 def least_remaining(windows: tuple[Window, ...]) -> int:
-    """Return the least remaining over the windows; the maximum where the tenant has no budget (DESIGN 2)."""
+    """Return the least remaining over the windows; the maximum where the tenant has no budget."""
     return min((w.remaining for w in windows if w.remaining is not None), default=MAX_NANO)
 
 
@@ -73,3 +74,7 @@ class Quota:
     concurrent: int
     active: int
     remaining: int
+
+    def released(self, hold: int) -> Quota:
+        """Return where the limits stand once a job that was just admitted has given back its place and its hold."""
+        return replace(self, active=self.active - 1, remaining=min(MAX_NANO, self.remaining + hold))

@@ -1,4 +1,4 @@
-"""When to ask the vendor about a job: pure functions of its age and its expected latency (DESIGN 5)."""
+"""When to ask the vendor about a job: pure functions of its age and its expected latency."""
 
 from __future__ import annotations
 

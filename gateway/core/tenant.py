@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.core.credits import MAX_NANO
+from gateway.core.record import record
 from gateway.core.targets import listed, spellings
 
 TENANT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
@@ -49,7 +50,7 @@ class Secret:
         return hash(self._value)
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Credential:
     """What a caller's API key says of it: ``sgw_<tenant>_<key id>_<secret>``.
 

@@ -25,7 +25,15 @@ from gateway.core.adoption import (
 from gateway.core.events import Alert
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Finished
-from gateway.core.ports import Doubts, Due, DueEntry, HistoryReader, Ledger, Sink, Sweeper
+from gateway.core.ports import (
+    Doubts,
+    Due,
+    HistoryReader,
+    Ledger,
+    Sink,
+    Sweeper,
+)
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import VENDOR_TTL_S
 from gateway.core.vendor import VendorState
 from gateway.errors import StoreUnavailable, UpstreamError
@@ -46,7 +54,19 @@ async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> 
     done = await ledger.accept(job.tenant, job.id, upstream_id)
     if done.job is None or done.job.state is not JobState.UNKNOWN or not await doubts.claim(upstream_id, job):
         return done
-    return await ledger.adopt(job.tenant, job.id, upstream_id)
+    return await _adopted(ledger, doubts, job, upstream_id)
+
+
+async def _adopted(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
+    """Give a job the vendor's id that it has claimed.
+
+    One that was given another id meanwhile has no use for two, and an equal job needs the other: it is given back, else
+    nobody would find that job in the history, and it would be released though the vendor bills it.
+    """
+    done = await ledger.adopt(job.tenant, job.id, upstream_id)
+    if not done.changed and done.job is not None and done.job.upstream_id not in {None, upstream_id}:
+        await doubts.disclaim(upstream_id, job)
+    return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +176,7 @@ class Adopter:
         """Give a job its vendor's id; from then on it goes on as any other, if the vendor still has its record."""
         if not await self._doubts.claim(row.request_id, job):
             return  # another process was faster with an equal job: the next look tells
-        done = await self._ledger.adopt(job.tenant, job.id, row.request_id)
+        done = await _adopted(self._ledger, self._doubts, job, row.request_id)
         if not done.changed or done.job is None:
             return
         self._alert(done.job, "job.adopted", "found in the vendor's request history; it goes on as any other")
@@ -214,16 +234,7 @@ class Adopter:
         return next_look_ms(doubt, self._rules.policy.unknown_after_s)
 
     def _alert(self, job: Job, event: str, detail: str) -> None:
-        self._sink(
-            Alert(
-                event=event,
-                detail=detail,
-                tenant=job.tenant,
-                model=job.model,
-                job_id=job.id,
-                upstream_id=job.upstream_id or "",
-            )
-        )
+        self._sink(Alert.of(job, event, detail))
 
 
 def _moment(unix_ms: int) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from gateway.core.movements import Denied
 from gateway.core.ports import Jobs, Upstream
 from gateway.core.tenant import Credential
-from gateway.core.vendor import CallContext, VendorAnswer
+from gateway.core.vendor import CallContext
 from gateway.errors import UpstreamRefused, UpstreamUnsent
 from gateway.service.inflight import InFlight
-from gateway.service.outcomes import Rejected
+from gateway.service.outcomes import Rejected, Uploaded
 from gateway.service.refusals import judge
 from gateway.service.submit import UNSENT
 
@@ -25,7 +25,7 @@ class AssetService:
 
     async def upload(
         self, credential: Credential, body: bytes, headers: Mapping[str, str], request_id: str
-    ) -> VendorAnswer | Denied | Rejected:
+    ) -> Uploaded | Denied | Rejected:
         """Pass an upload on.
 
         Raises:
@@ -38,9 +38,11 @@ class AssetService:
             return view
         context = CallContext(tenant=credential.tenant, key_id=credential.key_id, request_id=request_id)
         try:
-            return await self._in_flight.run(lambda: self._upstream.upload(body, headers, context))
+            answer = await self._in_flight.run(lambda: self._upstream.upload(body, headers, context))
         except UpstreamUnsent:
             verdict = UNSENT
         except UpstreamRefused as exc:
             verdict = judge(exc)
+        else:
+            return Uploaded(answer, view.quota)
         return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, quota=view.quota)

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from gateway.core.job import JobState
-from gateway.core.ports import Gauges, Jobs, Standing, Sweeper
+from gateway.core.ports import Gauges, Jobs, Sweeper
+from gateway.core.queue import Standing
 from gateway.core.quota import Window
 from gateway.errors import StoreUnavailable
 

@@ -14,7 +14,8 @@ from gateway.core.movements import (
     Settlement,
     StoredResult,
 )
-from gateway.core.ports import DueEntry, Jobs, Ledger, Sink
+from gateway.core.ports import Jobs, Ledger, Sink
+from gateway.core.queue import DueEntry
 from gateway.core.quota import least_remaining
 from gateway.core.vendor import VendorState
 from gateway.service.learn import Learner
@@ -56,7 +57,7 @@ class Finisher:
         )
         done = await self._ledger.settle(settlement)
         if done.changed and said.cost is None:
-            detail = "the vendor reported no usable cost; the hold was charged, compare with `gateway reconcile`"
+            detail = "the vendor reported no usable cost; the hold was charged, compare with the vendor's history"
             self._alert(job, "job.cost_estimated", detail)
         self._report(done)
         if done.changed and done.job is not None:
@@ -85,19 +86,22 @@ class Finisher:
         settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=None, reason=reason)
         done = await self._ledger.settle(settlement)
         if done.changed:
-            self._alert(job, "job.expired", f"{reason}; compare with `gateway reconcile`")
+            self._alert(job, "job.expired", f"{reason}; its hold was charged, compare with the vendor's history")
         return self._report(done)
 
     async def _result(self, job: Job, said: VendorState) -> StoredResult | None:
-        """Make the body fit for the tenant: the balance in it becomes the tenant's own."""
+        """Make the body fit for the tenant: the balance in it becomes the tenant's own, and so does the job's id."""
         if not said.body:
             return None
+        received = said.body
+        if job.upstream_id and job.kind == "async":
+            received = received.replace(f'"{job.upstream_id}"'.encode(), f'"{job.id}"'.encode())
         remaining = least_remaining(await self._jobs.windows(job.tenant))
         own = format_credits(remaining)
-        if len(said.body) < THREAD_FROM_BYTES:
-            body = replace_balance(said.body, own)
+        if len(received) < THREAD_FROM_BYTES:
+            body = replace_balance(received, own)
         else:
-            body = await asyncio.to_thread(replace_balance, said.body, own)
+            body = await asyncio.to_thread(replace_balance, received, own)
         return StoredResult(body=body, content_type=said.content_type)
 
     def _report(self, done: Finished) -> Finished:
@@ -109,16 +113,7 @@ class Finisher:
         return done
 
     def _alert(self, job: Job, event: str, detail: str) -> None:
-        self._sink(
-            Alert(
-                event=event,
-                detail=detail,
-                tenant=job.tenant,
-                model=job.model,
-                job_id=job.id,
-                upstream_id=job.upstream_id or "",
-            )
-        )
+        self._sink(Alert.of(job, event, detail))
 
 
 def ended(job: Job) -> JobEnded:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.events import Alert, WebhookDelivery
-from gateway.core.ports import Due, DueEntry, Sink
+from gateway.core.ports import Due, Sink
+from gateway.core.queue import DueEntry
 from gateway.core.webhook import (
     LOG_ATTEMPTS,
     Announcement,
@@ -244,7 +245,7 @@ class Notifier:
         else:
             why = answer.detail or f"the last answer was {answer.status or answer.outcome}"
             event, detail = "webhook.failed", f"given up: {why}; `gateway webhooks retry` sends it again"
-        self._sink(Alert(event=event, detail=detail, tenant=job.tenant, model=job.model, job_id=job.id))
+        self._sink(Alert.of(job, event, detail))
 
 
 async def _ended(under_way: dict[asyncio.Task[None], str]) -> None:

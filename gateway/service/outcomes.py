@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core.job import Job
 from gateway.core.quota import Quota
 from gateway.core.tenant import Credential
+from gateway.core.vendor import VendorAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Rejected:
     """The vendor did not take the job, or could not be reached: nothing is held any more.
 
     Attributes:
-        code: Error code of DESIGN 2 (``upstream_unavailable``, ``upstream_rate_limited``, ``model_retired`` ...).
+        code: Error code of the API (``upstream_unavailable``, ``upstream_rate_limited``, ``model_retired`` ...).
         detail: For a human; the vendor's own words where it had any.
     """
 
@@ -60,6 +61,14 @@ class Rejected:
     job: Job | None = None
     quota: Quota | None = None
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The vendor took an asset, and this is what it said."""
+
+    answer: VendorAnswer
+    quota: Quota
 
 
 @dataclass(frozen=True, slots=True)

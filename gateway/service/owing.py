@@ -8,7 +8,8 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core.ports import Due, DueEntry, Sweeper
+from gateway.core.ports import Due, Sweeper
+from gateway.core.queue import DueEntry
 from gateway.errors import StoreUnavailable
 from gateway.service.deliveries import Deliveries
 

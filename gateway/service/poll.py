@@ -9,7 +9,14 @@ from http import HTTPStatus
 
 from gateway.core.events import Alert
 from gateway.core.job import Job, JobState
-from gateway.core.ports import DueEntry, Gauges, Jobs, Ledger, Sink, Upstream
+from gateway.core.ports import (
+    Gauges,
+    Jobs,
+    Ledger,
+    Sink,
+    Upstream,
+)
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import LAST_CALL_AFTER_S, next_poll_s, overdue_level, retry_poll_s
 from gateway.core.vendor import CallContext, VendorState
 from gateway.errors import UpstreamError, UpstreamInvalidResponse, UpstreamRefused
@@ -17,7 +24,7 @@ from gateway.service.finish import Finisher
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
 
-MISSING_CONFIRM_S = 5.0
+MISSING_CONFIRM_S = 20.0
 """A job that the vendor does not know must still be unknown after this long before it counts as EXPIRED."""
 SENDING_RETRY_S = 15.0
 UNKNOWN_RETRY_S = 60.0
@@ -156,16 +163,7 @@ class Poller:
         return retry_poll_s(self._since_s(job.created_ms), self._since_s(job.confirmed_ms or job.created_ms))
 
     def _alert(self, job: Job, event: str, detail: str) -> None:
-        self._sink(
-            Alert(
-                event=event,
-                detail=detail,
-                tenant=job.tenant,
-                model=job.model,
-                job_id=job.id,
-                upstream_id=job.upstream_id or "",
-            )
-        )
+        self._sink(Alert.of(job, event, detail))
 
     def _since_s(self, moment_ms: int) -> float:
         return max(0.0, self._clock() - moment_ms / 1000)

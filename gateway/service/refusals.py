@@ -1,4 +1,4 @@
-"""What a definite refusal of the vendor means for the caller: status and words -> our code (DESIGN 2, FAULTS 14-16)."""
+"""What a definite refusal of the vendor means for the caller: status and words -> our code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.errors import UpstreamRefused
 RETRY_AFTER_S = 30
 """When to ask again after an outage that a person has to end (a wrong key, an empty account)."""
 
-_WORDS_OF_CREDITS = ("credit", "balance", "payment", "fund")
+_WORDS_OF_TYPE = ("content type", "content-type", "media type", "not acceptable")
 _WORDS_OF_TEAM = ("team", "spend limit", "spending limit", "monthly limit")
 
 _CODES: Final = MappingProxyType(
@@ -61,7 +61,8 @@ def _not_acceptable(detail: str) -> Verdict:
     if any(word in said for word in _WORDS_OF_TEAM):
         what = "the spend limit of the company's team at the vendor is reached"
         return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.team_limit")
-    if any(word in said for word in _WORDS_OF_CREDITS):
-        what = "the company's account at the vendor has no credits left"
-        return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")
-    return Verdict("unsupported_media_type", detail)
+    if any(word in said for word in _WORDS_OF_TYPE):
+        return Verdict("unsupported_media_type", detail)
+    # We send JSON only, so words that we don't know are about money, and operators should see them.
+    what = "the company's account at the vendor has no credits left"
+    return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")

@@ -15,14 +15,14 @@ from gateway.core.movements import (
 )
 from gateway.core.ports import (
     Doubts,
-    DueEntry,
     Ledger,
     Sink,
     Upstream,
 )
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S
 from gateway.core.vendor import CallContext
-from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamRefused, UpstreamUnsent
+from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
 from gateway.service.adopt import accept
 from gateway.service.finish import ended
 from gateway.service.inflight import InFlight
@@ -91,7 +91,7 @@ class Sending:
         """
         job = admitted.job
         if verdict.alert is not None:
-            self.sink(Alert(event=verdict.alert, detail=verdict.detail, tenant=job.tenant, job_id=job.id))
+            self.sink(Alert.of(job, verdict.alert, verdict.detail))
         release = Release(
             tenant=job.tenant,
             job_id=job.id,
@@ -104,25 +104,26 @@ class Sending:
         rejected = await self.record(lambda: self.ledger.release(release))
         if rejected is not None:
             self.sink(ended(rejected))
-        return Rejected(
-            verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, rejected or job, admitted.quota
-        )
+        quota = admitted.quota if rejected is None else admitted.quota.released(job.hold)
+        return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, rejected or job, quota)
 
     async def doubt(self, admitted: Admitted, reason: str, *, unfit: bool = False) -> Uncertain:
         """Record that the vendor may have the job; the hold stays and nothing is sent again."""
         job = admitted.job
-        self.sink(
-            Alert(
-                event="job.unknown",
-                detail=f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`",
-                tenant=job.tenant,
-                model=job.model,
-                job_id=job.id,
-            )
-        )
+        detail = f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`"
+        self.sink(Alert.of(job, "job.unknown", detail))
         doubted = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
         code = "upstream_invalid_response" if unfit else "outcome_unknown"
         return Uncertain(doubted or job, admitted.quota, code)
+
+    async def failed(self, admitted: Admitted, error: UpstreamError, forget: str | None) -> Rejected | Uncertain:
+        """Record that a call did not go well: refused or provably unsent, else nobody knows what became of it."""
+        if isinstance(error, UpstreamUnsent):
+            return await self.reject(admitted, UNSENT, forget)
+        if isinstance(error, UpstreamRefused):
+            return await self.reject(admitted, judge(error), forget)
+        unfit = isinstance(error, UpstreamAmbiguous) and error.unfit
+        return await self.doubt(admitted, str(error), unfit=unfit)
 
     async def record(self, write: Write) -> Job | None:
         """Write what is now true; None where the store will only hear of it later."""
@@ -199,12 +200,8 @@ class SubmitService:
             upstream_id = await sending.upstream.submit(
                 request.model, request.body, request.headers, context_of(admitted, request)
             )
-        except UpstreamUnsent:
-            return await sending.reject(admitted, UNSENT, request.idempotency_key)
-        except UpstreamRefused as exc:
-            return await sending.reject(admitted, judge(exc), request.idempotency_key)
-        except UpstreamAmbiguous as exc:
-            return await sending.doubt(admitted, str(exc), unfit=exc.unfit)
+        except UpstreamError as exc:
+            return await sending.failed(admitted, exc, request.idempotency_key)
         except BaseException:
             await sending.doubt(admitted, "sending was cut off")
             raise

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from gateway.core.events import Alert
 from gateway.core.ports import (
     Due,
-    DueEntry,
     Ledger,
     Sink,
     Sweeper,
 )
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S, URGENT_AFTER_S
 from gateway.errors import StoreUnavailable
 
@@ -67,9 +67,13 @@ class Sweep:
 
     async def _every(self, period_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            with contextlib.suppress(StoreUnavailable):  # the next turn comes
+            try:
                 if await self._sweeper.turn(name, ttl_s=period_s):
                     await work()
+            except StoreUnavailable:
+                pass  # the next turn comes
+            except Exception as exc:  # noqa: BLE001 one tenant's surprise must not end the sweep of all
+                self._sink(Alert(event="sweep.failed", detail=f"{name}: {exc!r}"))
             await self._sleep(period_s)
 
     async def doubt_orphans(self) -> None:

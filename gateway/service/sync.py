@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.core.credits import format_credits
+from gateway.core.events import Alert
 from gateway.core.job import Job
-from gateway.core.movements import Admitted, Denied
+from gateway.core.movements import Admission, Admitted, Denied
 from gateway.core.ports import Jobs, SyncStream
 from gateway.core.vendor import VendorState
-from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
+from gateway.errors import StoreUnavailable, UpstreamError
 from gateway.service.finish import Finisher
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
-from gateway.service.refusals import judge
-from gateway.service.submit import UNSENT, Sending, context_of, replay
+from gateway.service.submit import Sending, context_of, replay
 
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 READER_GONE_S = 60.0
@@ -95,12 +95,15 @@ class SyncService:
     async def call(self, request: JobRequest) -> SyncOutcome:
         """Make a call, at most once for an idempotency key. Raises as `SubmitService.submit`."""
         admission = self._sending.admission(request, "sync")
-        decision = await self._sending.in_flight.run(lambda: self._sending.admit(admission))
+        return await self._sending.in_flight.run(lambda: self._run(request, admission))
+
+    async def _run(self, request: JobRequest, admission: Admission) -> SyncOutcome:
+        decision = await self._sending.admit(admission)
         if isinstance(decision, Denied):
             return decision
         if decision.replayed:
             return await self._replay(decision)
-        return await asyncio.shield(self._sending.in_flight.own(self._send(request, decision)))
+        return await self._send(request, decision)
 
     async def _replay(self, admitted: Admitted) -> SyncAnswer | Submitted | Rejected:
         """Give the kept answer again; without one, the job itself."""
@@ -120,12 +123,8 @@ class SyncService:
             stream = await sending.upstream.sync(
                 request.model, request.body, request.headers, context_of(admitted, request)
             )
-        except UpstreamUnsent:
-            return await sending.reject(admitted, UNSENT, request.idempotency_key)
-        except UpstreamRefused as exc:
-            return await sending.reject(admitted, judge(exc), request.idempotency_key)
-        except UpstreamAmbiguous as exc:
-            return await sending.doubt(admitted, str(exc), unfit=exc.unfit)
+        except UpstreamError as exc:
+            return await sending.failed(admitted, exc, request.idempotency_key)
         except BaseException:
             await sending.doubt(admitted, "sending was cut off")
             raise
@@ -145,7 +144,10 @@ class SyncService:
         finally:
             await stream.aclose()
         body = relay.kept() if broke is None else None
-        await self._settle(job, stream, body)
+        try:
+            await self._settle(job, stream, body)
+        except Exception as exc:  # noqa: BLE001 the caller must not wait for ever, nor the hold stand unnoticed
+            self._sending.sink(Alert.of(job, "job.settle_failed", repr(exc)))
         await relay.end(broke)
 
     async def _settle(self, job: Job, stream: SyncStream, body: bytes | None) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.core.events import Alert
-from gateway.core.ports import Claim, Due, DueEntry, Gauges, Sink
+from gateway.core.ports import Due, Gauges, Sink
+from gateway.core.queue import Claim, DueEntry
 from gateway.core.schedule import FAILURE_MIN_S
 from gateway.errors import StoreUnavailable
 from gateway.service.clock import StoreClock

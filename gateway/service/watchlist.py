@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.core.ports import Due, DueEntry
+from gateway.core.ports import Due
+from gateway.core.queue import DueEntry
 from gateway.errors import StoreUnavailable
 
 FLUSH_S = 0.1

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.job import is_job_id
-from gateway.core.ports import Due, DueEntry
+from gateway.core.ports import Due
+from gateway.core.queue import DueEntry
 from gateway.core.tenant import Secret
 from gateway.core.webhook import Delivery
 from gateway.errors import Refused

@@ -29,6 +29,7 @@ class RedisDoubts:
         self._unknown = library["unknown"]
         self._traces = library["traces"]
         self._look = library["look"]
+        self._disclaim = library["disclaim"]
 
     async def unknown(self) -> tuple[Sequence[Doubt], int]:
         """See `Doubts.unknown`."""
@@ -61,6 +62,10 @@ class RedisDoubts:
                 return True
             owner = await self._client.get(name)
         return owner is not None and text(owner) == wanted
+
+    async def disclaim(self, upstream_id: str, job: Job) -> None:
+        """See `Doubts.disclaim`."""
+        await self._scripts.run(self._disclaim, [keys.claim(upstream_id)], [owner_name(job)])
 
     async def note(self, job: Job, *, readable: bool) -> int | None:
         """See `Doubts.note`."""

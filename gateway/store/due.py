@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from zlib import crc32
 
-from gateway.core.ports import Claim, DueEntry
+from gateway.core.queue import Claim, DueEntry
 from gateway.core.tenant import MICROSECONDS
 from gateway.store import keys
 from gateway.store.records import Reply

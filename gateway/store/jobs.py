@@ -20,7 +20,9 @@ from gateway.store.bodies import unpack
 from gateway.store.documents import tenant_from_json
 from gateway.store.epoch import EpochGuard
 from gateway.store.records import Reply, decode_job, decode_quota, decode_rate, decode_windows
-from gateway.store.scripts import Script, Scripts
+from gateway.store.scripts import BULK_FROM_BYTES, Script, Scripts
+
+_LARGE = b"large"
 
 
 class RedisJobs:
@@ -40,7 +42,7 @@ class RedisJobs:
                 keys.tenant(t), keys.key(t, credential.key_id), keys.gcra(t, "read"), keys.job(t, job_id),
                 keys.result(t, job_id),
             ],
-            [credential.digest, "1" if with_result else ""],
+            [credential.digest, BULK_FROM_BYTES if with_result else ""],
         )  # fmt: skip
         verdict = reply[0]
         if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
@@ -48,7 +50,10 @@ class RedisJobs:
         rate = decode_rate("read", reply[2])
         if verdict != b"ok":
             return Denied(verdict.decode(), retry_after_s=rate.retry_after_s, rate=rate)
-        return Reading(decode_job(t, reply[3]), rate, int(reply[1]), await _result(reply[4]) if with_result else None)
+        result: StoredResult | None = None
+        if with_result:
+            result = await (self.kept(t, job_id) if reply[4] == [_LARGE] else _result(reply[4]))
+        return Reading(decode_job(t, reply[3]), rate, int(reply[1]), result)
 
     async def page(self, credential: Credential, query: JobQuery) -> JobPage | Denied:
         """See `Jobs.page`."""
@@ -97,7 +102,7 @@ class RedisJobs:
 
     async def kept(self, tenant: str, job_id: str) -> StoredResult | None:
         """See `Jobs.kept`."""
-        return await _result(await self._scripts.run(self._library["kept"], [keys.result(tenant, job_id)], []))
+        return await _result(await self._scripts.run_bulk(self._library["kept"], [keys.result(tenant, job_id)], []))
 
     async def windows(self, tenant: str) -> tuple[Window, ...]:
         """See `Jobs.windows`."""

@@ -32,7 +32,7 @@ from gateway.store.records import (
     decode_windows,
     encode_labels,
 )
-from gateway.store.scripts import Script, Scripts
+from gateway.store.scripts import BULK_FROM_BYTES, Script, Scripts
 
 IDEMPOTENCY_TTL_MS = 72 * 3600 * 1000
 VOIDED = "voided"
@@ -45,6 +45,10 @@ _TENANTS_OWN, _NOWHERE, _UNFIT = "", "-", "?"
 def _from(state: JobState) -> str:
     """List the states that ``state`` may follow, as the scripts take them."""
     return " ".join(before for before, after in TRANSITIONS.items() if state in after)
+
+
+def _large(result: StoredResult | None) -> bool:
+    return result is not None and len(result.body) >= BULK_FROM_BYTES
 
 
 async def _result_fields(result: StoredResult | None) -> list[bytes | str]:
@@ -162,6 +166,7 @@ class RedisLedger:
                 s.job_id, s.state, _from(s.state), "" if s.cost is None else s.cost, s.upstream_id or "", s.reason,
                 s.actor, *self._ttls_ms(), *await _result_fields(s.result),
             ],
+            bulk=_large(s.result),
         )  # fmt: skip
         return decode_finished(s.tenant, reply)
 
@@ -175,6 +180,7 @@ class RedisLedger:
                 r.job_id, r.state, _from(r.state), r.code, r.reason, "1" if r.forget is not None else "", r.actor,
                 *self._ttls_ms(), *await _result_fields(r.result),
             ],
+            bulk=_large(r.result),
         )  # fmt: skip
         return decode_finished(r.tenant, reply)
 
@@ -183,8 +189,9 @@ class RedisLedger:
         policy = self._policy()
         return max(policy.job_ttl_s * 1000, IDEMPOTENCY_TTL_MS), policy.result_ttl_s * 1000
 
-    async def _run(self, name: str, names: list[str], args: list[bytes | str | int]) -> Reply:
-        reply: Reply = await self._scripts.run(self._library[name], names, args)
+    async def _run(self, name: str, names: list[str], args: list[bytes | str | int], *, bulk: bool = False) -> Reply:
+        run = self._scripts.run_bulk if bulk else self._scripts.run
+        reply: Reply = await run(self._library[name], names, args)
         return reply
 
 

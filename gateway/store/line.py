@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, cast
 
 import hiredis
@@ -131,7 +131,7 @@ class Line:
         self._wire: _Wire | None = None
         self._making: asyncio.Task[_Wire] | None = None
 
-    async def call(self, *words: Word) -> Any:  # noqa: ANN401 a reply is whatever the command returns
+    def call(self, *words: Word) -> Awaitable[Any]:
         """Run a command once, at most.
 
         Raises:
@@ -139,18 +139,17 @@ class Line:
             ResponseError: The command itself failed.
         """
         wire = self._wire
-        if wire is None or wire.lost:
-            wire = await self._connected()
+        return self._call_new(words) if wire is None or wire.lost else wire.call(words)
+
+    async def _call_new(self, words: tuple[Word, ...]) -> Any:  # noqa: ANN401 a reply is whatever the command returns
+        wire = await self._connected()
         return await wire.call(words)
 
     async def _connected(self) -> _Wire:
         """Return a live wire; callers who come together share one attempt."""
-        making = self._making = self._making or _task(self._connect())
-        try:
-            return await asyncio.shield(making)
-        finally:
-            if making.done() and self._making is making:
-                self._making = None
+        if self._making is None or self._making.done():
+            self._making = _task(self._connect())
+        return await asyncio.shield(self._making)
 
     async def _connect(self) -> _Wire:
         with store_errors():

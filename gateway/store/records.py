@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
 
-from gateway.core.job import Job, JobKind, JobState, VendorStatus
+from gateway.core.job import Job, JobState
 from gateway.core.movements import Finished
 from gateway.core.quota import Quota, RateState, Window, least_remaining
 from gateway.core.tenant import MICROSECONDS, WINDOWS, RateLimit
@@ -20,46 +22,49 @@ FIELDS = (
 Reply = Sequence[Any]
 
 
-def _text(value: bytes | None) -> str | None:
-    return value.decode() if value else None
+_STATES: Final = MappingProxyType({state.encode(): state for state in JobState})
 
 
 def _number(value: bytes | None) -> int | None:
     return int(value) if value else None
 
 
-def decode_job(tenant: str, values: Sequence[bytes | None]) -> Job | None:
+def decode_job(tenant: str, values: Reply) -> Job | None:
     """Read a record as replied by a script; None where there is no such job."""
     if not values or values[0] is None or values[1] is None:
         return None
-    v = dict(zip(FIELDS, values, strict=True))
+    (
+        job_id, state, kind, model, key, hold, created, fingerprint, upstream_id, upstream_key,
+        status, confirmed, accepted, finished, cost, estimated, error, code, result, request_id,
+        traceparent, webhook, labels, _windows, missing, overdue,
+    ) = values  # fmt: skip
     return Job(
-        id=values[0].decode(),
+        id=job_id.decode(),
         tenant=tenant,
-        key_id=_text(v["key"]) or "",
-        model=_text(v["model"]) or "",
-        kind=cast("JobKind", _text(v["kind"]) or "async"),
-        state=JobState(values[1].decode()),
-        hold=_number(v["hold"]) or 0,
-        created_ms=_number(v["created"]) or 0,
-        fingerprint=_text(v["fingerprint"]) or "",
-        upstream_id=_text(v["upstream_id"]),
-        upstream_key=_text(v["upstream_key"]),
-        vendor_status=cast("VendorStatus", _text(v["status"]) or "QUEUED"),
-        confirmed_ms=_number(v["confirmed"]),
-        missing_ms=_number(v["missing"]),
-        overdue=_number(v["overdue"]) or 0,
-        accepted_ms=_number(v["accepted"]),
-        finished_ms=_number(v["finished"]),
-        cost=_number(v["cost"]),
-        estimated=v["estimated"] == b"1",
-        error=_text(v["error"]),
-        code=_text(v["code"]),
-        has_result=v["result"] == b"1",
-        request_id=_text(v["request_id"]) or "",
-        traceparent=_text(v["traceparent"]),
-        webhook_url=_text(v["webhook"]),
-        labels=decode_labels(v["labels"]),
+        key_id=key.decode() if key else "",
+        model=model.decode() if model else "",
+        kind=kind.decode() if kind else "async",
+        state=_STATES[state],
+        hold=int(hold) if hold else 0,
+        created_ms=int(created) if created else 0,
+        fingerprint=fingerprint.decode() if fingerprint else "",
+        upstream_id=upstream_id.decode() if upstream_id else None,
+        upstream_key=upstream_key.decode() if upstream_key else None,
+        vendor_status=status.decode() if status else "QUEUED",
+        confirmed_ms=int(confirmed) if confirmed else None,
+        missing_ms=int(missing) if missing else None,
+        overdue=int(overdue) if overdue else 0,
+        accepted_ms=int(accepted) if accepted else None,
+        finished_ms=int(finished) if finished else None,
+        cost=int(cost) if cost else None,
+        estimated=estimated == b"1",
+        error=error.decode() if error else None,
+        code=code.decode() if code else None,
+        has_result=result == b"1",
+        request_id=request_id.decode() if request_id else "",
+        traceparent=traceparent.decode() if traceparent else None,
+        webhook_url=webhook.decode() if webhook else None,
+        labels=decode_labels(labels),
     )
 
 
@@ -83,14 +88,20 @@ def decode_labels(value: bytes | None) -> dict[str, str]:
 
 def decode_rate(name: str, reply: Reply) -> RateState:
     """Read {spec, remaining, reset_us, retry_us}."""
-    limit, period_s, burst, _ = map(int, reply[0].split(b":"))
     return RateState(
         name=name,
-        policy=RateLimit(limit, period_s, burst),
+        policy=_policy(reply[0]),
         remaining=int(reply[1]),
         reset_s=int(reply[2]) / MICROSECONDS,
         retry_after_s=int(reply[3]) / MICROSECONDS,
     )
+
+
+@lru_cache(maxsize=1024)
+def _policy(spec: bytes) -> RateLimit:
+    """Read limit, period, burst; as ``gateway apply`` wrote them, so there are few (3 us each)."""
+    limit, period_s, burst, _ = map(int, spec.split(b":"))
+    return RateLimit(limit, period_s, burst)
 
 
 def decode_windows(standing: Reply) -> tuple[Window, ...]:

@@ -18,11 +18,17 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from gateway.store.connect import RedisClient, store_errors
-from gateway.store.line import Line
+from gateway.store.line import Line, Word
+from gateway.store.pool import Turns
 
 SUFFIX = ".lua"
 PRELUDE = "_prelude.lua"
 DEADLINE_S = 0.45  # the gateway answers 503 within 500 ms when Redis does not
+BULK_FROM_BYTES = 64 * 1024
+"""Results from this size on go by `Scripts.run_bulk`: on the line that all share, a few of 8 MiB take longer than its
+deadline, and with them every admission under way would fail."""
+BULK_DEADLINE_S = 5.0
+BULK_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,19 @@ class Scripts:
     Args:
         client: From `gateway.store.connect.open_redis`.
         deadline_s: Seconds a call may take in all: waiting for a connection, making one, sending, the reply.
+            One that carries a large result may take `BULK_DEADLINE_S`, or this where it is longer.
     """
 
     def __init__(self, client: RedisClient, *, deadline_s: float = DEADLINE_S) -> None:
         self._client = client
         self._deadline_s = deadline_s
+        self._bulk_deadline_s = max(deadline_s, BULK_DEADLINE_S)
         # A cluster has a connection for each node, and redirects: that stays with redis-py.
-        self._line = Line(client, deadline_s=deadline_s) if isinstance(client, Redis) else None
+        self._line = self._bulk_line = None
+        if isinstance(client, Redis):
+            self._line = Line(client, deadline_s=deadline_s)
+            self._bulk_line = Line(client, deadline_s=self._bulk_deadline_s)
+        self._bulk_turns = Turns(BULK_AT_ONCE, self._bulk_deadline_s)
 
     async def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # a reply is whatever the script returns
         """Run a script once, at most.
@@ -82,14 +94,28 @@ class Scripts:
             StoreUnavailable: No reply came in time; the script may have run, or will yet run.
             redis.exceptions.ResponseError: The script itself failed: a mistake of ours.
         """
-        words = (len(keys), *keys, *args)
-        if self._line is not None:
-            try:
-                return await self._line.call("EVALSHA", script.sha, *words)
-            except NoScriptError:
-                return await self._line.call("EVAL", script.source, *words)
+        return await self._run(self._line, self._deadline_s, script, (len(keys), *keys, *args))
+
+    async def run_bulk(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # as `run`
+        """Run a script that carries a large result, either way, on a connection of its own: nobody waits behind it.
+
+        Takes and raises as `run`, but waits longer, and for its turn too: few results are under way at once.
+        """
         with store_errors():
-            async with asyncio.timeout(self._deadline_s):
+            await self._bulk_turns.take()
+        try:
+            return await self._run(self._bulk_line, self._bulk_deadline_s, script, (len(keys), *keys, *args))
+        finally:
+            self._bulk_turns.give()
+
+    async def _run(self, line: Line | None, deadline_s: float, script: Script, words: tuple[Word, ...]) -> Any:  # noqa: ANN401  # as `run`
+        if line is not None:
+            try:
+                return await line.call("EVALSHA", script.sha, *words)
+            except NoScriptError:
+                return await line.call("EVAL", script.source, *words)
+        with store_errors():
+            async with asyncio.timeout(deadline_s):
                 try:
                     return await self._client.execute_command("EVALSHA", script.sha, *words)
                 except NoScriptError:

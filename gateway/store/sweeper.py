@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from gateway.core.ports import ActiveJob, DueEntry, Standing
+from gateway.core.queue import ActiveJob, DueEntry, Standing
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
 

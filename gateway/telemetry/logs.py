@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from logging import ERROR, INFO, WARNING
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, assert_never, cast
+from typing import Any, BinaryIO, Final, assert_never, cast, get_args
 
 import structlog
 from structlog.dev import ConsoleRenderer
@@ -15,10 +16,11 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from gateway.core.credits import format_credits
 from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
-from gateway.telemetry.render import escape_values, render_json, write_traceback
+from gateway.telemetry.render import escape_values, json_line, render_json, write_traceback
 from gateway.telemetry.writer import LineWriter
 
 _SERVER_ERROR: Final = 500
+_LEVELS: Final = MappingProxyType({INFO: "info", WARNING: "warning", ERROR: "error"})
 
 MINOR_ALERTS: Final = frozenset(
     {
@@ -34,23 +36,22 @@ MINOR_ALERTS: Final = frozenset(
 """Alerts that the gateway deals with by itself: warnings. Every other one is an error."""
 
 
-def _credits(nano: int) -> str:
-    return format_credits(nano)
-
-
 def _milliseconds(value: float) -> float:
     return round(value, 3)
 
 
-_FORMATS: Final[Mapping[str, Callable[[Any], object]]] = MappingProxyType(
-    {"cost": _credits, "held": _credits, "overrun": _credits, "latency_ms": _milliseconds}
-)
-_FIELDS: Final[Mapping[type[Event], tuple[str, ...]]] = MappingProxyType(
-    {
-        kind: tuple(field.name for field in fields(kind))
-        for kind in (UpstreamCall, HttpRequest, JobEnded, WebhookDelivery)
-    }
-    | {Alert: tuple(field.name for field in fields(Alert) if field.name != "event")}
+def _reader(kind: type[Event]) -> tuple[Sequence[str], Callable[[Event], tuple[Any, ...]]]:
+    """Return the names of a kind's fields, and what reads them all at once; an alert's ``event`` names its line."""
+    names = [field.name for field in fields(kind) if field.name != "event"]
+    return names, attrgetter(*names)
+
+
+_FIELDS: Final = MappingProxyType({kind: _reader(kind) for kind in get_args(Event)})
+_FORMATS: Final[Sequence[tuple[str, Callable[[Any], object]]]] = (
+    ("cost", format_credits),
+    ("held", format_credits),
+    ("overrun", format_credits),
+    ("latency_ms", _milliseconds),
 )
 
 
@@ -73,7 +74,7 @@ def configure_logs(lines: LineWriter, level: str, *, terminal: bool) -> Filterin
 
 
 def _json() -> list[Processor]:
-    return [add_log_level, TimeStamper(fmt="iso", utc=True), format_exc_info, render_json]
+    return [add_log_level, format_exc_info, render_json]
 
 
 def _console() -> list[Processor]:
@@ -87,25 +88,35 @@ def _console() -> list[Processor]:
 
 
 class LogSink:
-    """Write one line for each event."""
+    """Write one line for each event.
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    Args:
+        logger: Tells the least level, and renders for a terminal.
+        lines: Takes JSON, rendered as the logger would, but past structlog's chain: that takes as long as all else
+            here (2.5 us of CPU, of a read's 55). None for a terminal.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger, lines: LineWriter | None = None) -> None:
         self._logger = logger
+        self._lines = lines
+        self._least = logger.get_effective_level()
 
     def __call__(self, event: Event) -> None:
         """Write an event's line: its fields but for empty ones, amounts as text in credits."""
-        name = event.event if isinstance(event, Alert) else event.name
-        self._logger.log(_level(event), name, **_values(event))
+        level, name = _level(event), event.event if isinstance(event, Alert) else event.name
+        if self._lines is None:
+            self._logger.log(level, name, **_values(event))
+        elif level >= self._least:
+            self._lines.write(json_line(_LEVELS[level], name, _values(event)) + b"\n")
 
 
 def _values(event: Event) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for name in _FIELDS[type(event)]:
-        value = getattr(event, name)
-        if value is None or value == "":
-            continue
-        form = _FORMATS.get(name)
-        values[name] = value if form is None else form(value)
+    names, values_of = _FIELDS[type(event)]
+    read = zip(names, values_of(event), strict=True)
+    values = {name: value for name, value in read if value is not None and value != ""}
+    for name, form in _FORMATS:
+        if name in values:
+            values[name] = form(values[name])
     return values
 
 

@@ -23,6 +23,7 @@ from gateway.telemetry.series import (
     Children,
     Registry,
 )
+from gateway.telemetry.tally import Tally, Timings
 
 OTHER: Final = "other"
 """Label value of every model that the catalogue does not know."""
@@ -36,9 +37,7 @@ class RequestSeries:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("tenant", "model", "route", "status", "code")
-        self._requests = Children(
-            Counter("gateway_http_requests_total", "Requests answered.", labels, registry=registry)
-        )
+        self._requests = Tally("gateway_http_requests_total", "Requests answered.", labels, registry=registry)
         self._rejections = Children(
             Counter(
                 "gateway_rejections_total",
@@ -47,22 +46,20 @@ class RequestSeries:
                 registry=registry,
             )
         )
-        self._duration = Children(
-            Histogram(
-                "gateway_http_request_duration_seconds",
-                "Time to answer a request, waiting that the caller asked for included.",
-                ("route", "status_class"),
-                buckets=REQUEST_BUCKETS_S,
-                registry=registry,
-            )
+        self._duration = Timings(
+            "gateway_http_request_duration_seconds",
+            "Time to answer a request, waiting that the caller asked for included.",
+            ("route", "status_class"),
+            buckets=REQUEST_BUCKETS_S,
+            registry=registry,
         )
 
     def observe(self, event: HttpRequest, model: str) -> None:
         """Count one answered request."""
-        self._requests(event.tenant, model, event.route, str(event.status), event.code).inc()
+        self._requests.add((event.tenant, model, event.route, event.status, event.code))
         if event.code:
             self._rejections(event.tenant, event.code, event.limited_by).inc()
-        self._duration(event.route, f"{event.status // 100}xx").observe(event.latency_ms / 1000)
+        self._duration.observe((event.route, f"{event.status // 100}xx"), event.latency_ms / 1000)
 
 
 class UpstreamSeries:
@@ -155,7 +152,10 @@ class Metrics:
         self._lines_dropped = counter("gateway_log_lines_dropped_total", "Log lines that the stream did not take.")
         self._active = Children(gauge("gateway_jobs", "Jobs that have not ended, UNKNOWN ones included.", "state"))
         self._due = gauge("gateway_tracker_due_jobs", "Jobs in the tracker's queue whose poll is due.")
-        self._balance = gauge("gateway_upstream_remaining_credits", "Credits left on the vendor's account.")
+        self._balance = gauge(
+            "gateway_upstream_remaining_credits", "Credits left on the vendor's account; NaN: not asked."
+        )
+        self._balance.set(float("nan"))
         self._breaker = Children(
             gauge("gateway_upstream_breaker_state", "1 for the state that the breaker is in.", "host", "state")
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from traceback import format_exception
 from typing import Any, Final, TextIO
 
@@ -15,14 +16,19 @@ _LINE_BREAKERS: Final = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 
 
 def render_json(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> bytes:
+    """Render a line of structlog's as `json_line` does."""
+    return json_line(event_dict.pop("level", ""), event_dict.pop("event", ""), event_dict)
+
+
+def json_line(level: str, event: str, values: Mapping[str, Any]) -> bytes:
     """Render a line as one JSON object, in whose order time, level and event come first. Never raises."""
-    line = {name: event_dict.pop(name, "") for name in ("timestamp", "level", "event")}
-    line.update(event_dict)
+    line = {"timestamp": datetime.now(UTC), "level": level, "event": event, **values}
     try:
-        data = orjson.dumps(line, default=repr)
+        data = orjson.dumps(line, default=repr, option=orjson.OPT_UTC_Z)
     except (
         orjson.JSONEncodeError
     ):  # lone surrogates, integers of more than 64 bits: rare, and the line must not be lost
+        line["timestamp"] = line["timestamp"].isoformat().replace("+00:00", "Z")
         data = orjson.dumps({printable(key): printable(str(value)) for key, value in line.items()})
     if data.isascii() and b"\x7f" not in data:
         return data

@@ -28,7 +28,9 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a
 REQUEST_HEADERS: Final = ("content-type", "accept", "user-agent", "x-initiator", "traceparent")
 RESPONSE_HEADERS: Final = ("content-type", "content-length", "x-generation-time", "x-seed-value", "x-cost")
 DEFINITE: Final = frozenset({400, 401, 403, 404, 405, 406, 410, 413, 415, 422, 429})
-"""Statuses that refuse by themselves, whatever body comes with them (SEGMIND.md, "Errors": none is billed)."""
+"""Statuses that refuse by themselves, whatever body comes with them (the vendor documents none of them as billed)."""
+_IN_BETWEEN: Final = frozenset({408, 499})
+"""Statuses of proxies that gave up on a request, which may have gone on: whatever body comes with them."""
 _STATUSES: Final[Mapping[object, VendorStatus]] = {
     "QUEUED": "QUEUED",
     "PROCESSING": "PROCESSING",
@@ -162,11 +164,12 @@ def refusal(answer: Answer, secrets: Sequence[Secret], *, now_s: float) -> Upstr
     """Tell what an answer that is no success means.
 
     Returns:
-        `UpstreamRefused` where the vendor definitely did not accept: the statuses of `DEFINITE`, and any other 4xx and
-        500 in the JSON envelope. `UpstreamAmbiguous` for any other 5xx. `UpstreamInvalidResponse` for the rest.
+        `UpstreamRefused` where the vendor definitely did not accept: the statuses of `DEFINITE`, and any other 4xx but
+        those of `_IN_BETWEEN`, and 500, in the JSON envelope. `UpstreamAmbiguous` for any other 5xx.
+        `UpstreamInvalidResponse` for the rest.
     """
     status = answer.status
-    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _IN_BETWEEN
     enveloped = (client_error or status == HTTPStatus.INTERNAL_SERVER_ERROR) and _envelope(answer.body) is not None
     if status in DEFINITE or enveloped:
         limited = status == HTTPStatus.TOO_MANY_REQUESTS

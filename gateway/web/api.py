@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from gateway.core.movements import Admitted, Denied
 from gateway.core.ports import Jobs, Sink
 from gateway.core.tenant import Credential
-from gateway.core.vendor import VendorAnswer
-from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
 from gateway.service.wait import Waiting
 from gateway.web.urls import PUBLIC_URL
 
@@ -39,7 +38,7 @@ class AssetService(Protocol):
 
     async def upload(
         self, credential: Credential, body: bytes, headers: Mapping[str, str], request_id: str
-    ) -> VendorAnswer | Denied | Rejected:
+    ) -> Uploaded | Denied | Rejected:
         """Count the upload against the submit limit and pass it on."""
 
 

@@ -11,6 +11,7 @@ from gateway.web.auth import authenticate
 from gateway.web.body import read_body, require_json
 from gateway.web.exchange import NO_STORE, Answer, Exchange
 from gateway.web.intake import trace_of
+from gateway.web.limits import quota_headers
 from gateway.web.streaming import response_headers
 
 
@@ -27,5 +28,7 @@ async def upload(api: TenantApi, exchange: Exchange) -> Answer:
         return problems.denied(outcome, "")
     if isinstance(outcome, Rejected):
         return problems.rejected(outcome, "")
-    headers = [NO_STORE, *response_headers(outcome.headers), (b"content-length", b"%d" % len(outcome.body))]
-    return Answer(outcome.status, headers, outcome.body)
+    said = outcome.answer
+    headers = [NO_STORE, *quota_headers(outcome.quota), *response_headers(said.headers)]
+    headers.append((b"content-length", b"%d" % len(said.body)))
+    return Answer(said.status, headers, said.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -16,7 +17,7 @@ from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
 from gateway.web import problems
 from gateway.web.api import TenantApi
 from gateway.web.auth import authenticate
-from gateway.web.exchange import NO_STORE, Answer, Exchange, HeaderList, json_answer
+from gateway.web.exchange import JSON, NO_STORE, Answer, Exchange, HeaderList, json_answer
 from gateway.web.intake import base_of, job_request
 from gateway.web.limits import credits_number, job_headers, quota_headers, rate_headers
 from gateway.web.streaming import response_headers
@@ -48,14 +49,14 @@ async def quote_workflow(api: TenantApi, exchange: Exchange) -> Answer:
     return await _quote(api, exchange, f"workflows/{exchange.argument}")
 
 
-async def status(api: TenantApi, exchange: Exchange) -> Answer:
+def status(api: TenantApi, exchange: Exchange) -> Awaitable[Answer]:
     """Answer ``GET /v2/requests/{id}/status``: from the store, never from the vendor."""
-    return await _read(api, exchange, with_result=False)
+    return _read(api, exchange, with_result=False)
 
 
-async def result(api: TenantApi, exchange: Exchange) -> Answer:
+def result(api: TenantApi, exchange: Exchange) -> Awaitable[Answer]:
     """Answer ``GET /v2/requests/{id}``, ``GET /v1/requests/{id}``: the result, or the status before there is one."""
-    return await _read(api, exchange, with_result=True)
+    return _read(api, exchange, with_result=True)
 
 
 def started(
@@ -99,6 +100,8 @@ async def _held(api: TenantApi, exchange: Exchange, request: JobRequest, outcome
         return answer
     if outcome.replayed:
         applied.append(_REPLAYED)
+    # The result is the vendor's: our own id, by which it is read again, stands in no byte of it.
+    applied.append((b"content-location", f"{base}/v2/requests/{job.id}".encode("ascii")))
     return _told(job, result, applied + rate_headers(outcome.quota.rate), base, with_result=True)
 
 
@@ -224,6 +227,6 @@ def _total_time(job: Job) -> str:
 def _result(kept: StoredResult | None, headers: HeaderList) -> Answer:
     if kept is None:
         return problems.problem("result_expired", headers=headers)
-    headers += response_headers({"content-type": kept.content_type})
-    headers += (NO_STORE, (b"content-length", b"%d" % len(kept.body)))
+    kind = (JSON,) if kept.content_type == "application/json" else response_headers({"content-type": kept.content_type})
+    headers += (*kind, NO_STORE, (b"content-length", b"%d" % len(kept.body)))
     return Answer(200, headers, kept.body)

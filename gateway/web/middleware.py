@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from time import perf_counter
 from traceback import extract_tb
 
@@ -16,6 +17,7 @@ from gateway.errors import GatewayError, UpstreamError
 from gateway.web import problems
 from gateway.web.api import TenantApi
 from gateway.web.body import CallerGone
+from gateway.web.cycle import WHOLE
 from gateway.web.exchange import Answer, Exchange
 from gateway.web.headers import collect
 from gateway.web.routing import Route, dispatch
@@ -25,6 +27,13 @@ CALLER_GONE = 499
 """Status in the event, never on the wire, where the caller left before there was an answer (nginx's number)."""
 _CLOSE = (b"connection", b"close")
 _UNMATCHED = "(none)"
+
+
+def _request_ids() -> Iterator[str]:
+    """Name requests: 80 random bits of the process, then a count (random bits for each are a system call each)."""
+    process = secrets.token_hex(10)
+    for number in count():
+        yield f"{process}{number:012x}"
 
 
 class Edge:
@@ -38,6 +47,7 @@ class Edge:
         self.router = router
         self._routes = tuple(routes)
         self._api = api
+        self._request_ids = _request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -45,7 +55,7 @@ class Edge:
             await self.router(scope, receive, send)
             return
         began = perf_counter()
-        exchange = Exchange(scope, receive, secrets.token_hex(16))
+        exchange = Exchange(scope, receive, next(self._request_ids))
         answer: Answer | None = None
         try:
             answer = await self._answer(exchange)
@@ -72,6 +82,9 @@ class Edge:
         pending = exchange.body_pending
         if pending:
             headers.append(_CLOSE)
+        elif isinstance(body, bytes) and WHOLE in exchange.scope.get("extensions", ()):
+            await send({"type": WHOLE, "status": answer.status, "headers": headers, "body": body})
+            return
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if not isinstance(body, bytes):
             cut = await stream(body, exchange.receive, send)

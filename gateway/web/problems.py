@@ -1,4 +1,4 @@
-"""The one error table: each code of the API (DESIGN 2), each exception, each refusal -> one RFC 9457 answer."""
+"""The one error table: each code of the API, each exception, each refusal -> one RFC 9457 answer."""
 
 from __future__ import annotations
 

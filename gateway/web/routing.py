@@ -36,7 +36,7 @@ def _compile(template: str) -> re.Pattern[bytes]:
     return re.compile(re.sub(r"\{\w+\}", "([^/]+)", template).encode("ascii"))
 
 
-async def dispatch(routes: Sequence[Route], api: TenantApi, exchange: Exchange) -> Answer:
+def dispatch(routes: Sequence[Route], api: TenantApi, exchange: Exchange) -> Awaitable[Answer]:
     """Answer a request by the first route that matches its path: 404 without one, 405 for another method."""
     path = exchange.scope["raw_path"]
     for route in routes:
@@ -47,8 +47,12 @@ async def dispatch(routes: Sequence[Route], api: TenantApi, exchange: Exchange) 
         endpoint = route.endpoints.get(exchange.scope["method"])
         if endpoint is None:
             allow = ", ".join(route.endpoints).encode("ascii")
-            return problem("method_not_allowed", headers=[(b"allow", allow)])
+            return _answered(problem("method_not_allowed", headers=[(b"allow", allow)]))
         if match.lastindex:
             exchange.argument = match[1].decode("latin-1")
-        return await endpoint(api, exchange)
-    return problem("not_found")
+        return endpoint(api, exchange)
+    return _answered(problem("not_found"))
+
+
+async def _answered(answer: Answer) -> Answer:
+    return answer

@@ -18,7 +18,7 @@ from bench.processes import Server, command, server
 from bench.rounds import answered
 from bench.standin import MODEL
 from gateway.cli.closed_loop import Plan, request_bytes, run
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import MAX_INTERVAL_S
 from gateway.core.tenant import Credential, new_api_key
 from gateway.store import keys

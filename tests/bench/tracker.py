@@ -18,7 +18,7 @@ from bench.scene import HOST, JOB_S, Caller, Scene, Shared, scene, tell
 from bench.size import Size
 from bench.standin import MODEL, vendor_id
 from gateway.cli.closed_loop import request_bytes
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S, next_poll_s
 from gateway.store import keys
 

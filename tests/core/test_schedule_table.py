@@ -21,7 +21,7 @@ def polled_at(latency_s: float, expected_s: float) -> list[float]:
 @pytest.mark.parametrize(
     ("latency_s", "expected_s", "count"),
     [
-        (425, 425, 54),  # DESIGN 5
+        (425, 425, 54),
         (600, 425, 95),  # slower than expected
         (300, 425, 27),  # faster than expected
         (122, 122, 53),

@@ -74,6 +74,18 @@ async def test_readers_are_free(fleet: Fleet) -> None:
     assert sum(paths.values()) == 2 + sum(job.status_polls + job.result_polls for job in pair)
 
 
+async def test_the_tracker_is_seen_in_the_metrics(fleet: Fleet) -> None:
+    """Lag, due jobs, running jobs and the tenant's budget are on the ops port of a process that tracks."""
+    member = await fleet.start()
+    await fleet.submit(0, member)
+    await fleet.all_ended()
+    text = (await fleet.http.get(f"{member.ops_url}/metrics")).text
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(samples["gateway_tracker_lag_seconds_count"]) == member.polls()
+    assert float(samples["gateway_tracker_due_jobs"]) == 0
+    assert 'gateway_jobs{state="ACCEPTED"}' in samples
+
+
 async def hammer(fleet: Fleet, member: Member, job_id: str) -> int:
     """Read a job's status a few thousand times; return how often it was answered."""
     where = urlsplit(member.url)

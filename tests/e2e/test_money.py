@@ -45,6 +45,15 @@ async def test_a_hold_stands_while_the_job_runs(gateway: Gateway) -> None:
     assert await gateway.money() == (0, HOLD)
 
 
+@pytest.mark.parametrize("path", [f"/v2/{KLING}", f"/v1/{KLING}"])
+async def test_a_refusal_tells_the_whole_budget(gateway: Gateway, path: str) -> None:
+    """What the vendor refused holds nothing any more: its answer tells the budget as it was before."""
+    gateway.vendor.sandbox.faults.add(Fault(action="respond", on=("submit", "sync"), status=400, body={"error": "no"}))
+    refused = await gateway.post(path)
+    assert refused.status_code == 400
+    assert Decimal(refused.headers["x-credits-remaining"]) * CREDIT == BUDGET
+
+
 async def test_nobody_polls(gateway: Gateway) -> None:
     """A job whose caller never asks again is settled and its result kept, all the same."""
     job_id = (await gateway.post()).json()["request_id"]

@@ -228,6 +228,13 @@ async def test_dev_refuses_a_real_ledger(tmp_path: Path) -> None:
     assert (code, "holds a ledger that is not a sandbox's" in errors) == (2, True)
 
 
+async def test_serve_refuses_a_sandboxs_ledger(tmp_path: Path) -> None:
+    """`gateway serve` does not ask the real vendor about jobs that ran on a sandbox."""
+    (tmp_path / "sandbox").touch()
+    code, _, errors = await finished("serve", GATEWAY_DATA_DIR=str(tmp_path), SEGMIND_API_KEY=KEY)
+    assert (code, "its jobs ran on a sandbox" in errors) == (2, True)
+
+
 async def test_sandbox(tmp_path: Path) -> None:
     """`gateway sandbox` announces its URL, keeps its record, and takes knobs while it runs."""
     words = ("sandbox", "--port", "0", "--seed", "7", "--api-key", KEY, "--record", str(tmp_path / "accepted.jsonl"))

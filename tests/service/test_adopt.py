@@ -10,9 +10,13 @@ from support.ledger import CREDIT, entries
 from gateway.core.adoption import FIRST_LOOK_S
 from gateway.core.events import JobEnded
 from gateway.core.job import JobState
+from gateway.core.movements import Finished
 from gateway.core.policy import Policy
 from gateway.errors import UpstreamInvalidResponse
 from gateway.service.adopt import accept
+from gateway.store.epoch import EpochGuard
+from gateway.store.ledger import RedisLedger
+from gateway.store.scripts import load_scripts
 
 CHARGE: Final = Policy(unknown_jobs="charge")
 RELEASE: Final = Policy(unknown_jobs="release")
@@ -167,6 +171,23 @@ async def test_an_answer_that_comes_late(desk: Desk) -> None:
     assert await desk.states(prompt, late, beaten) == [
         (JobState.ACCEPTED, "v1"), (JobState.ACCEPTED, "v2"), (JobState.UNKNOWN, None),
     ]  # fmt: skip
+
+
+async def test_a_claim_that_came_too_late(desk: Desk) -> None:
+    """A job that another process gave an id just now gives its claim on another back, and an equal job takes it."""
+    late, equal = await desk.doubted(), await desk.doubted(tenant="other")
+
+    class Beaten(RedisLedger):
+        async def adopt(self, tenant: str, job_id: str, upstream_id: str) -> Finished:
+            await super().adopt(tenant, job_id, "v1")
+            return await super().adopt(tenant, job_id, upstream_id)
+
+    beaten = Beaten(desk.store.scripts, load_scripts(), Policy, EpochGuard(desk.store.client))
+    await accept(beaten, desk.doubts, late, "v2")
+    desk.row("v1", 1)
+    desk.row("v2", 2)
+    await desk.at(15)
+    assert await desk.states(late, equal) == [(JobState.ACCEPTED, "v1"), (JobState.ACCEPTED, "v2")]
 
 
 async def test_a_claim_outlives_its_process(desk: Desk) -> None:

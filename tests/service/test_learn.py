@@ -9,7 +9,7 @@ from support.vendor import KLING
 
 from gateway.core.job import Job, JobState
 from gateway.core.learning import LEAST_COSTS
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 
 PRICE = 941_500_000
 

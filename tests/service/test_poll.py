@@ -7,7 +7,7 @@ from support.ledger import CREDIT
 from support.tracking import TENANT, Replica, Rig
 
 from gateway.core.job import Job, JobState
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.schedule import VENDOR_TTL_S
 from gateway.sandbox import Fault
 from gateway.service.poll import MISSING_CONFIRM_S, SENDING_RETRY_S, UNKNOWN_RETRY_S
@@ -138,8 +138,8 @@ async def test_overdue_is_told_twice_in_all(rig: Rig, replica: Replica) -> None:
     told = []
     for seconds in (1800, 100, 100, 900, 200, 300):
         await rig.pass_time(seconds)
-        for poller in (replica.poller, rig.replica().poller):
-            await poller.poll(entry(job))
+        for _ in range(2):
+            await asyncio.gather(replica.poller.poll(entry(job)), rig.replica().poller.poll(entry(job)))
         told.append(len(rig.alerts()))
     assert told == [0, 1, 1, 1, 2, 2]
     assert set(rig.alerts()) == {"job.overdue"}

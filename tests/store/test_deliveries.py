@@ -11,7 +11,7 @@ from support.webhooks import end_job
 
 from gateway.core.job import JobState, new_job_id
 from gateway.core.movements import Admitted, Denied, Release, Settlement
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.targets import listed, spellings
 from gateway.core.tenant import Credential
 from gateway.core.webhook import Attempt, Decision, Noted, Owed, Taken

@@ -8,7 +8,7 @@ import pytest
 from support.ledger import Store
 
 from gateway.core.job import new_job_id
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.store import keys
 from gateway.store.due import shard_of
 

@@ -16,7 +16,7 @@ from support.ledger import Store, admission, prelude_script, window_ids
 from gateway.core.job import JobState
 from gateway.core.listing import JobQuery
 from gateway.core.movements import Release, Settlement, StoredResult
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.quota import window_end
 from gateway.core.tenant import WINDOWS, TenantPolicy
 from gateway.store.records import FIELDS

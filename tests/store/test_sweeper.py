@@ -7,7 +7,7 @@ from support.ledger import Store, admission
 
 from gateway.core.job import JobState
 from gateway.core.movements import Release
-from gateway.core.ports import ActiveJob, DueEntry, Standing
+from gateway.core.queue import ActiveJob, DueEntry, Standing
 from gateway.store import keys
 
 pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)

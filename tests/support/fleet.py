@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,11 +40,13 @@ class Member:
     shell: Process
     log: Path
     url: str
+    ops_url: str
     pid: int
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what it has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+        """Return what it has logged so far, in whole lines."""
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def polls(self) -> int:
         """Count its status calls to the vendor."""
@@ -76,16 +78,16 @@ class Fleet:
                 *("/bin/sh", "-c", WATCHDOG, "watchdog", sys.executable, "-m", "gateway", "serve"),
                 stdin=PIPE,
                 stdout=output,
-                stderr=DEVNULL,
+                stderr=STDOUT,
                 start_new_session=True,
                 env={**self.env, "GATEWAY_ROLE": role},
             )
-        member = Member(shell, log, "", 0)
+        member = Member(shell, log, "", "", 0)
         self.members.append(member)
         started = await eventually(lambda: _started(member))
         member.url, member.pid = started["url"], started["pid"]
-        ready = f"http://127.0.0.1:{started['ops_port']}/readyz"
-        await eventually(lambda: self._answers(ready))
+        member.ops_url = f"http://127.0.0.1:{started['ops_port']}"
+        await eventually(lambda: self._answers(f"{member.ops_url}/readyz"))
         return member
 
     async def submit(self, number: int, to: Member) -> str:

@@ -16,7 +16,7 @@ from gateway.catalogue.loader import load_catalogue
 from gateway.core.events import Alert, Event, JobEnded
 from gateway.core.job import Job
 from gateway.core.policy import Policy
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.quota import Window
 from gateway.core.tenant import Credential, Secret
 from gateway.core.vendor import CallContext
@@ -28,7 +28,7 @@ from gateway.service.learn import Learner
 from gateway.service.poll import Poller
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
-from gateway.service.track import Tracker
+from gateway.service.track import BUSY_S, Tracker
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
 from gateway.store.due import RedisDue
@@ -81,10 +81,12 @@ class Replica:
     figures: Figures = field(default_factory=Figures)
 
     async def turn(self) -> float:
-        """Let the tracker make a round and finish it; return the seconds until the next."""
-        rest_s = await self.tracker.round()
-        await self.tracker.close(30)
-        await self.watchlist.flush()
+        """Let the tracker make rounds until no job waits, and finish them; return the seconds until the next."""
+        rest_s = BUSY_S
+        while rest_s == BUSY_S:
+            rest_s = await self.tracker.round()
+            await self.tracker.close(30)
+            await self.watchlist.flush()
         return rest_s
 
 

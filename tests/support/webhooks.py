@@ -13,7 +13,7 @@ from support.ledger import CREDIT, Store, admission
 from gateway.core.events import Alert, Event, WebhookDelivery
 from gateway.core.job import JobState
 from gateway.core.movements import Admitted, Release, Settlement
-from gateway.core.ports import DueEntry
+from gateway.core.queue import DueEntry
 from gateway.core.tenant import Credential
 from gateway.core.webhook import Delivery
 from gateway.service.notify import Notifier

@@ -81,15 +81,15 @@ def written(use: Callable[[FilteringBoundLogger], None], *, level: str = "info",
     return stream.getvalue()
 
 
-def written_for(*run: Event, terminal: bool = False) -> bytes:
-    """Return what the sink writes for events."""
-
-    def use(logger: FilteringBoundLogger) -> None:
-        sink = LogSink(logger)
-        for event in run:
-            sink(event)
-
-    return written(use, terminal=terminal)
+def written_for(*run: Event, level: str = "info", terminal: bool = False, chained: bool = False) -> bytes:
+    """Return what the sink writes for events; ``chained``: through structlog's processors, as on a terminal."""
+    stream = io.BytesIO()
+    lines = LineWriter(stream, dropped=lambda _: pytest.fail("a line was dropped"))
+    sink = LogSink(configure_logs(lines, level, terminal=terminal), None if terminal or chained else lines)
+    for event in run:
+        sink(event)
+    lines.close(timeout_s=60)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,17 @@ def test_no_value_breaks_a_line(run: list[Event]) -> None:
     assert len(text.splitlines()) == len(run)
     assert all(isinstance(json.loads(line), dict) for line in text.splitlines())
     assert not UNSAFE.search(text)
+
+
+@settings(deadline=None)  # each example runs a thread
+@given(events.mixed_runs)
+def test_the_short_way_writes_the_same(run: list[Event]) -> None:
+    """A line that goes past structlog's processors is the one that they would have made."""
+    short, long = (
+        [re.sub(rb'"timestamp":"[^"]+Z"', b"", line) for line in written_for(*run, chained=chained).splitlines()]
+        for chained in (False, True)
+    )
+    assert short == long
 
 
 @settings(deadline=None)  # each example runs a thread
@@ -197,6 +208,7 @@ def test_less_than_the_level_is_not_written() -> None:
 
     data = written(use, level="warning")
     assert json.loads(data)["event"] == "loud"
+    assert json.loads(written_for(REQUEST, ENDED, level="warning"))["event"] == "job.ended"
 
 
 def test_a_value_that_json_lacks_is_written_as_text() -> None:

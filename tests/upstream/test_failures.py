@@ -36,6 +36,8 @@ AMBIGUOUS: dict[str, Reply] = {
     "HTML 500": answers(500, HTML, content_type="text/html"),
     "truncated 500": sends(b'HTTP/1.1 500 No\r\nContent-Length: 99\r\n\r\n{"error": "no"}', close=True),
     "HTML 408": answers(408, HTML, content_type="text/html"),
+    "JSON 408, as of a proxy": answers(408, {"error": "request timeout"}),
+    "JSON 499, as of a proxy": answers(499, {"error": "client closed request"}),
     "200 with an empty body": answers(200, b""),
     "a redirect": answers(302, b"", "Location: https://elsewhere.example/"),
     "a redirect that keeps the method": answers(307, b"", "Location: /v2/other"),

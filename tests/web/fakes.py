@@ -23,8 +23,7 @@ from gateway.core.movements import (
 )
 from gateway.core.quota import Quota, RateState, Window
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy
-from gateway.core.vendor import VendorAnswer
-from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
 from gateway.service.wait import Waiting
 from gateway.web.app import TenantApi, create_app
 from gateway.web.middleware import Edge
@@ -68,7 +67,7 @@ class Services:
     )
     quoted: Admitted | Denied = field(default_factory=lambda: Admitted(JOB, QUOTA))
     answer: SyncAnswer | Submitted | Denied | Rejected | Uncertain | None = None
-    uploaded: VendorAnswer | Denied | Rejected | Exception | None = None
+    uploaded: Uploaded | Denied | Rejected | Exception | None = None
     listed: JobPage = field(default_factory=lambda: JobPage((), READ))
     jobs: dict[str, Job] = field(default_factory=lambda: {JOB_ID: JOB})
     denial: Denied | Exception | None = None
@@ -117,10 +116,10 @@ class Services:
 
     async def upload(
         self, credential: Credential, body: bytes, headers: Mapping[str, str], request_id: str
-    ) -> VendorAnswer | Denied | Rejected:
+    ) -> Uploaded | Denied | Rejected:
         """See `AssetService`."""
         self.seen.append((credential, body, headers, request_id))
-        outcome: VendorAnswer | Denied | Rejected = self._give(self.uploaded)
+        outcome: Uploaded | Denied | Rejected = self._give(self.uploaded)
         return outcome
 
     async def read(self, credential: Credential, job_id: str, *, with_result: bool) -> Reading | Denied:

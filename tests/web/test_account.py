@@ -11,7 +11,7 @@ from gateway.core.movements import Denied
 from gateway.core.tenant import TenantPolicy, digest_of
 from gateway.core.vendor import VendorAnswer
 from gateway.errors import UpstreamAmbiguous
-from gateway.service.outcomes import Rejected
+from gateway.service.outcomes import Rejected, Uploaded
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,12 @@ async def test_models_are_those_that_the_tenant_may_call(client: httpx.AsyncClie
 async def test_an_upload_is_passed_on(client: httpx.AsyncClient, services: Services) -> None:
     """An asset goes on byte for byte with allow-listed headers; of the answer's, only those of the list come back."""
     headers = {"content-type": "application/json", "set-cookie": "a=b", "server": "x", "x-remaining-credits": "1"}
-    services.uploaded = VendorAnswer(200, headers, b'{"file_urls": ["https://x"], "message": "ok"}')
+    said = VendorAnswer(200, headers, b'{"file_urls": ["https://x"], "message": "ok"}')
+    services.uploaded = Uploaded(said, QUOTA)
     sent = {"content-type": "application/json", "cookie": "a=b", "connection": "content-type"}
     answer = await client.post("/upload-asset", content=b'{"data_urls": []}', headers=sent)
-    assert (answer.status_code, answer.content) == (200, services.uploaded.body)
+    assert (answer.status_code, answer.content) == (200, said.body)
+    assert answer.headers["ratelimit"] == '"submit";r=12;t=30'
     assert not {"set-cookie", "server"} & set(answer.headers)
     credential, body, passed_on, request_id = services.seen[0]
     assert (credential.digest, body) == (digest_of(SECRET), b'{"data_urls": []}')

@@ -14,7 +14,7 @@ from gateway.service.outcomes import Rejected, Uncertain
 from gateway.web import problems
 from gateway.web.exchange import Answer
 
-DESIGN = {
+CONTRACT = {
     400: ["invalid_request", "idempotency_key_required"],
     401: ["unauthenticated"],
     403: ["model_not_allowed", "webhook_not_allowed", "tenant_suspended", "upstream_forbidden"],
@@ -34,7 +34,7 @@ DESIGN = {
           "draining"],
     504: ["outcome_unknown", "upstream_timeout"],
 }  # fmt: skip
-CODES = [(status, code) for status, codes in DESIGN.items() for code in codes]
+CODES = [(status, code) for status, codes in CONTRACT.items() for code in codes]
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:

@@ -108,6 +108,7 @@ async def test_a_submit_is_held_until_the_end(client: httpx.AsyncClient, service
     answer = await task
     assert (answer.status_code, answer.content) == (200, BODY.body)
     assert (answer.headers["preference-applied"], answer.headers["ratelimit"]) == ("wait=10", '"submit";r=12;t=30')
+    assert answer.headers["content-location"].endswith(f"/v2/requests/{JOB_ID}")
     assert "x-credits-held" not in answer.headers
     assert len([seen for seen in services.seen if hasattr(seen, "body")]) == 1
 

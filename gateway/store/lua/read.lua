@@ -1,6 +1,7 @@
 -- Read a job for its owner: key check, read limit and record in one trip.
--- KEYS 1 tenant 2 key 3 gcra:read 4 job 5 result   ARGV 1 digest of the secret 2 '1' = with the result
--- Reply {'ok' or a refusal code, now ms, rate, record, result fields {body, type, packed}}
+-- KEYS 1 tenant 2 key 3 gcra:read 4 job 5 result
+-- ARGV 1 digest of the secret 2 size from which on a result's body is read by `kept` instead ('' = none is wanted)
+-- Reply {'ok' or a refusal code, now ms, rate, record, result fields {body, type, packed} or {'large'}}
 local TENANT, KEY, GCRA, JOB, RESULT = unpack(KEYS)
 local now = now_us()
 local now_ms = int(math.floor(now / 1000))
@@ -12,5 +13,9 @@ local bucket = gcra(GCRA, spec, now)
 if not bucket.ok then return {'rate_limited', now_ms, rate(spec, bucket.idle, bucket.retry_us)} end
 gcra_take(GCRA, bucket.tat, now)
 local values = redis.call('HMGET', JOB, unpack(FIELDS))
-local result = ARGV[2] == '1' and redis.call('HMGET', RESULT, 'body', 'type', 'packed') or {}
+local result = {}
+if ARGV[2] ~= '' then
+  local large = redis.call('HSTRLEN', RESULT, 'body') >= tonumber(ARGV[2])
+  result = large and {'large'} or redis.call('HMGET', RESULT, 'body', 'type', 'packed')
+end
 return {'ok', now_ms, rate(spec, bucket.taken, 0), values, result}

@@ -147,7 +147,7 @@ class Sweeper(Protocol):
         """Take the turn at a piece of periodic work; False where another process has it."""
 
     async def orphans(self) -> Sequence[DueEntry]:
-        """List SENDING jobs whose process no longer beats."""
+        """List SENDING jobs whose process no longer beats, or that have been sent for longer than any call takes."""
 
     def active(self) -> AsyncIterator[Sequence[ActiveJob]]:
         """Walk every tenant's jobs that have not ended."""

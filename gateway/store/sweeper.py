@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from gateway.core.job import made_ms
 from gateway.core.queue import ActiveJob, DueEntry, Standing
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
 
 _TENANTS_A_TRIP = 100
+SENDING_MAX_S = 3600.0
+"""No call takes this long unless the settings allow it, and one that does is still settled by its own process."""
 
 
 class RedisSweeper:
-    """`core.ports.Sweeper`. Raises `StoreUnavailable`."""
+    """`core.ports.Sweeper`. Raises `StoreUnavailable`.
 
-    def __init__(self, client: RedisClient) -> None:
+    Args:
+        client: From `store.connect.open_redis`.
+        clock: Unix seconds, of the clock that made the job ids.
+    """
+
+    def __init__(self, client: RedisClient, clock: Callable[[], float] = time.time) -> None:
         self._client = client
+        self._clock = clock
 
     async def beat(self, owner: str, *, ttl_s: float) -> None:
         """See `Sweeper.beat`."""
@@ -40,7 +50,12 @@ class RedisSweeper:
         owners = {owner for *_, owner in sends} - {keys.UNKNOWN_OWNER}
         with store_errors():
             dead = {owner for owner in owners if not await self._client.exists(keys.beat(owner))}
-        return [DueEntry(tenant, job_id) for tenant, job_id, owner in sends if owner in dead]
+        lost_ms = (self._clock() - SENDING_MAX_S) * 1000
+        return [
+            DueEntry(tenant, job_id)
+            for tenant, job_id, owner in sends
+            if owner in dead or (owner in owners and made_ms(job_id) < lost_ms)
+        ]
 
     async def active(self) -> AsyncIterator[Sequence[ActiveJob]]:
         """See `Sweeper.active`."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.core.job import JobState
 from gateway.core.movements import Release
 from gateway.core.queue import ActiveJob, DueEntry, Standing
 from gateway.store import keys
+from gateway.store.sweeper import SENDING_MAX_S, RedisSweeper
 
 pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
 
@@ -36,6 +38,15 @@ async def test_jobs_of_a_dead_process_are_orphans(store: Store) -> None:
     assert await store.sweeper.orphans() == []
     await store.client.delete(keys.beat("gone"))
     assert sorted(await store.sweeper.orphans(), key=lambda entry: entry.tenant) == dead
+
+
+async def test_a_send_that_never_ends_is_an_orphan(store: Store) -> None:
+    """A living process can lose a job too: what it has been sending for an hour is looked up like any other."""
+    await store.sweeper.beat("alive", ttl_s=60)
+    sent = await start(store, "one", "alive")
+    assert await store.sweeper.orphans() == []
+    later = RedisSweeper(store.client, lambda: time.time() + SENDING_MAX_S + 60)
+    assert await later.orphans() == [sent]
 
 
 async def test_only_jobs_that_are_being_sent_are_orphans(store: Store) -> None:

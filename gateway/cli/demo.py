@@ -140,7 +140,8 @@ def _sdk() -> Any:  # noqa: ANN401  a module
 async def _demo(sdk: Any, view: DemoView) -> None:  # noqa: ANN401  a module
     this = asyncio.current_task()
     if this is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job is born with SIGINT ignored
+            asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     log = io.BytesIO()  # what the gateway logs, kept from among the demo's own words
     async with _own_place() as settings:
         async with local_gateway(settings, log, time_scale=TIME_SCALE) as local:

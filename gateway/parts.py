@@ -1,0 +1,209 @@
+"""What a data plane is made of, put together: adapters, services, and the work that runs beside the requests."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from gateway.catalogue.loader import load_catalogue
+from gateway.config import Settings
+from gateway.core.ports import Gauges, Sink
+from gateway.service.adopt import Adopter
+from gateway.service.assets import AssetService
+from gateway.service.census import Census
+from gateway.service.clock import StoreClock
+from gateway.service.finish import Finisher
+from gateway.service.inflight import InFlight
+from gateway.service.learn import Learner
+from gateway.service.lifetime import Drain, Work
+from gateway.service.notify import Notifier
+from gateway.service.outbox import Outbox
+from gateway.service.owing import OwingRepair
+from gateway.service.poll import Poller
+from gateway.service.refresh import RulesRefresher
+from gateway.service.rules import Rules
+from gateway.service.submit import Sending, SubmitService
+from gateway.service.sweep import Sweep
+from gateway.service.sync import SyncService
+from gateway.service.throttle import Throttle
+from gateway.service.track import Tracker
+from gateway.service.wait import Waiting
+from gateway.service.watchlist import Watchlist
+from gateway.store import keys
+from gateway.store.connect import RedisClient
+from gateway.store.doubts import RedisDoubts
+from gateway.store.due import RedisDue
+from gateway.store.epoch import EpochGuard
+from gateway.store.jobs import RedisJobs
+from gateway.store.learned import RedisExperience
+from gateway.store.ledger import RedisLedger
+from gateway.store.scripts import Script, Scripts, load_scripts
+from gateway.store.sweeper import RedisSweeper
+from gateway.store.tenants import RedisTenants
+from gateway.store.waiters import RedisNotifications
+from gateway.store.webhooks import RedisDeliveries
+from gateway.upstream.client import SegmindUpstream
+from gateway.web.app import TenantApi
+from gateway.webhooks.resolver import CheckedResolver
+from gateway.webhooks.sender import HttpSender
+
+IN_FLIGHT_LIMIT = 1024
+WAITER_LIMIT = 10_000
+POLLS_A_CALL = 4
+"""Polls under way for each call to the vendor at once: the others wait for the store."""
+WEBHOOK_CLOSE_S = 5.0
+"""For attempts under way at the end: what they don't finish, another process makes again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a data plane is made of, whatever its role."""
+
+    client: RedisClient
+    scripts: Scripts
+    library: Mapping[str, Script]
+    upstream: SegmindUpstream
+    rules: Rules
+    sink: Sink
+    gauges: Gauges
+    jobs: RedisJobs
+    due: RedisDue
+    hooks: RedisDue
+    notifications: RedisNotifications
+    waiting: Waiting
+    watchlist: Watchlist
+    owing: Watchlist
+    refresher: RulesRefresher
+    learner: Learner
+    finisher: Finisher
+    sending: Sending
+    doubts: RedisDoubts
+    sweep: Sweep
+    clock: StoreClock
+    sweeper: RedisSweeper
+
+    @classmethod
+    def assemble(
+        cls, client: RedisClient, upstream: SegmindUpstream, rules: Rules, sink: Sink, gauges: Gauges
+    ) -> Parts:
+        """Put the adapters and services together; nothing is sent yet."""
+        scripts, library = Scripts(client), load_scripts()
+        epoch = EpochGuard(client)
+        ledger = RedisLedger(scripts, library, lambda: rules.policy, epoch)
+        jobs, doubts = RedisJobs(scripts, library, epoch), RedisDoubts(client, scripts, library)
+        due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
+        notifications, owing, outbox = RedisNotifications(client, sink), Watchlist(hooks), Outbox(sink)
+        learner = Learner(RedisExperience(client, scripts, library), rules)
+        in_flight = InFlight(IN_FLIGHT_LIMIT, outbox.__len__)
+        clock, sweeper = StoreClock(), RedisSweeper(client)
+        return cls(
+            client=client,
+            scripts=scripts,
+            library=library,
+            upstream=upstream,
+            rules=rules,
+            sink=sink,
+            gauges=gauges,
+            jobs=jobs,
+            due=due,
+            hooks=hooks,
+            notifications=notifications,
+            waiting=Waiting(notifications, jobs, limit=WAITER_LIMIT),
+            watchlist=Watchlist(due),
+            owing=owing,
+            refresher=RulesRefresher(RedisTenants(client, scripts, library), rules, load_catalogue(), sink),
+            learner=learner,
+            finisher=Finisher(ledger, jobs, learner, owing, sink),
+            sending=Sending(ledger, upstream, rules, outbox, in_flight, sink, doubts, uuid.uuid4().hex),
+            doubts=doubts,
+            sweep=Sweep(sweeper=sweeper, ledger=ledger, due=due, sink=sink, clock=clock),
+            clock=clock,
+            sweeper=sweeper,
+        )
+
+    def work(self) -> list[Work]:
+        """List what runs in every role."""
+        return [
+            self.sending.outbox.run,
+            self.watchlist.run,
+            self.owing.run,
+            self.refresher.run,
+            self.learner.run,
+            self.notifications.run,
+            Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run,
+        ]
+
+    def tenant_api(self, settings: Settings) -> TenantApi:
+        """Put together what the web layer needs."""
+        return TenantApi(
+            submit=SubmitService(self.sending, self.watchlist),
+            sync=SyncService(self.sending, self.finisher, self.jobs),
+            assets=AssetService(self.jobs, self.upstream, self.sending.in_flight),
+            jobs=self.jobs,
+            waiting=self.waiting,
+            catalogue=self.rules,
+            sink=self.sink,
+            public_url=settings.public_url or "",
+            max_body_bytes=settings.max_body_bytes,
+            max_asset_bytes=settings.max_asset_bytes,
+        )
+
+
+def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:
+    """List what follows jobs to their end; what it must close goes onto the stack."""
+    ledger, rules, sink = parts.sending.ledger, parts.rules, parts.sink
+    calls = max(1, settings.upstream_connections // 2)
+    throttle = Throttle(POLLS_A_CALL * calls)
+    poller = Poller(
+        ledger=ledger,
+        jobs=parts.jobs,
+        upstream=parts.upstream,
+        finisher=parts.finisher,
+        rules=rules,
+        throttle=throttle,
+        calls=calls,
+        gauges=parts.gauges,
+        sink=sink,
+        clock=parts.clock,
+    )
+    tracker = Tracker(
+        poller=poller,
+        due=parts.due,
+        watchlist=parts.watchlist,
+        rules=rules,
+        throttle=throttle,
+        clock=parts.clock,
+        gauges=parts.gauges,
+        sink=sink,
+    )
+    stack.push_async_callback(lambda: tracker.close(drain.left_s()))
+    adopter = Adopter(
+        doubts=parts.doubts,
+        history=parts.upstream,
+        ledger=ledger,
+        finisher=parts.finisher,
+        due=parts.due,
+        rules=rules,
+        sweeper=parts.sweeper,
+        sink=sink,
+    )
+    return [tracker.run, parts.sweep.run, adopter.run]
+
+
+def delivering(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:
+    """List what delivers webhooks; what it must close goes onto the stack."""
+    deliveries = RedisDeliveries(parts.client, parts.scripts, parts.library)
+    sender = HttpSender(CheckedResolver(allow_private=settings.webhook_allow_private))
+    stack.push_async_callback(sender.aclose)
+    notifier = Notifier(
+        deliveries=deliveries,
+        sender=sender,
+        due=parts.hooks,
+        sink=parts.sink,
+        public_url=settings.public_url or "",
+    )
+    stack.push_async_callback(lambda: notifier.close(min(WEBHOOK_CLOSE_S, drain.left_s())))
+    repair = OwingRepair(sweeper=parts.sweeper, deliveries=deliveries, due=parts.hooks)
+    return [notifier.run, repair.run]

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from gateway.catalogue.loader import load_catalogue
 from gateway.config import Settings
+from gateway.core.faultpoints import FaultPoint, FaultPoints, parse_faults
 from gateway.core.policy import Policy
 from gateway.core.ports import Gauges, Sink
 from gateway.errors import StoreUnavailable
@@ -70,9 +71,10 @@ async def data_plane(
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_store(settings))
         await refuse_unfit(client, settings)
-        upstream = open_upstream(settings, sink)
+        faults = parse_faults(settings.fault) if settings.fault is not None else FaultPoints()
+        upstream = open_upstream(settings, sink, faults)
         stack.push_async_callback(upstream.aclose)
-        parts = Parts.assemble(client, upstream, rules=rules, sink=sink, gauges=gauges)
+        parts = Parts.assemble(client, upstream, rules=rules, sink=sink, gauges=gauges, faults=faults)
         with contextlib.suppress(StoreUnavailable):
             await parts.refresher.refresh()
             await parts.learner.refresh()
@@ -87,9 +89,10 @@ async def data_plane(
             work += [*tracking(parts, settings, stack, drain), *delivering(parts, settings, stack, drain)]
         work.append(lambda: watch_store(lambda: read_epoch(client), lambda why: readiness.say("store", why), sink))
         await stack.enter_async_context(running(work, sink))
-        yield DataPlane(create_app(parts.tenant_api(settings)), lambda: _begin_drain(drain, parts.waiting))
+        yield DataPlane(create_app(parts.tenant_api(settings)), lambda: _begin_drain(drain, parts.waiting, faults))
 
 
-def _begin_drain(drain: Drain, waiting: Waiting) -> None:
+def _begin_drain(drain: Drain, waiting: Waiting, faults: FaultPoints) -> None:
+    faults.reach(FaultPoint.DRAINING)
     drain.begin()
     waiting.drain()

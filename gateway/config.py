@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.sources.utils import parse_env_vars
 
+from gateway.core.faultpoints import parse_faults
 from gateway.core.tenant import Secret
 from gateway.errors import ConfigError
 
@@ -75,6 +76,11 @@ def _redis_url(value: Secret) -> Secret:
     return value
 
 
+def _faults(value: str) -> str:
+    parse_faults(value)
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -129,7 +135,9 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field("info", description="Lowest level that is logged")
     log_params: bool = Field(default=False, description="Log the parameters of jobs, prompts included")
     env: str = Field("production", pattern=r"^[a-z0-9-]{1,32}$", description="`test` allows GATEWAY_FAULT")
-    fault: str | None = Field(None, description="Fault injection for tests: point:n:kill|sleep|raise, comma-separated")
+    fault: Annotated[str, AfterValidator(_faults)] | None = Field(
+        None, description="Fault injection for tests: point:n:kill|sleep|raise, comma-separated"
+    )
     drain_seconds: float = Field(30, ge=0, le=3600, allow_inf_nan=False, description="To finish work after SIGTERM")
     allow_volatile_redis: bool = Field(
         default=False, description="Accept a Redis that may evict or lose data: for trials only"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.catalogue.loader import load_catalogue
 from gateway.config import Settings
+from gateway.core.faultpoints import FaultPoints
 from gateway.core.ports import Gauges, Sink
 from gateway.service.adopt import Adopter
 from gateway.service.assets import AssetService
@@ -83,10 +84,18 @@ class Parts:
     sweep: Sweep
     clock: StoreClock
     sweeper: RedisSweeper
+    faults: FaultPoints
 
     @classmethod
     def assemble(
-        cls, client: RedisClient, upstream: SegmindUpstream, rules: Rules, sink: Sink, gauges: Gauges
+        cls,
+        client: RedisClient,
+        upstream: SegmindUpstream,
+        *,
+        rules: Rules,
+        sink: Sink,
+        gauges: Gauges,
+        faults: FaultPoints,
     ) -> Parts:
         """Put the adapters and services together; nothing is sent yet."""
         scripts, library = Scripts(client), load_scripts()
@@ -115,12 +124,13 @@ class Parts:
             owing=owing,
             refresher=RulesRefresher(RedisTenants(client, scripts, library), rules, load_catalogue(), sink),
             learner=learner,
-            finisher=Finisher(ledger, jobs, learner, owing, sink),
-            sending=Sending(ledger, upstream, rules, outbox, in_flight, sink, doubts, uuid.uuid4().hex),
+            finisher=Finisher(ledger, jobs, learner, owing, sink, faults=faults),
+            sending=Sending(ledger, upstream, rules, outbox, in_flight, sink, doubts, uuid.uuid4().hex, faults),
             doubts=doubts,
             sweep=Sweep(sweeper=sweeper, ledger=ledger, due=due, sink=sink, clock=clock),
             clock=clock,
             sweeper=sweeper,
+            faults=faults,
         )
 
     def work(self) -> list[Work]:
@@ -167,6 +177,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         gauges=parts.gauges,
         sink=sink,
         clock=parts.clock,
+        faults=parts.faults,
     )
     tracker = Tracker(
         poller=poller,
@@ -188,6 +199,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         rules=rules,
         sweeper=parts.sweeper,
         sink=sink,
+        faults=parts.faults,
     )
     return [tracker.run, parts.sweep.run, adopter.run]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.core.job import Job, JobKind, JobState
 from gateway.core.quota import Quota, RateState, Window
 from gateway.core.record import record
 from gateway.core.tenant import Credential, TenantPolicy
+
+ChargedState = Literal[JobState.COMPLETED, JobState.EXPIRED]
+FreeState = Literal[JobState.FAILED, JobState.REJECTED]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,7 @@ class Settlement:
 
     tenant: str
     job_id: str
-    state: JobState
+    state: ChargedState
     cost: int | None
     result: StoredResult | None = None
     upstream_id: str | None = None
@@ -114,7 +118,7 @@ class Release:
 
     tenant: str
     job_id: str
-    state: JobState
+    state: FreeState
     reason: str
     code: str = ""
     forget: str | None = None

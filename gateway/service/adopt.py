@@ -23,6 +23,7 @@ from gateway.core.adoption import (
     shows_absence,
 )
 from gateway.core.events import Alert
+from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Finished
 from gateway.core.ports import (
@@ -107,6 +108,7 @@ class Adopter:
         sweeper: Sweeper,
         sink: Sink,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._doubts = doubts
         self._history = history
@@ -117,6 +119,7 @@ class Adopter:
         self._sweeper = sweeper
         self._sink = sink
         self._sleep = sleep
+        self._faults = faults
 
     async def run(self) -> None:
         """Look up until cancelled."""
@@ -176,6 +179,7 @@ class Adopter:
         """Give a job its vendor's id; from then on it goes on as any other, if the vendor still has its record."""
         if not await self._doubts.claim(row.request_id, job):
             return  # another process was faster with an equal job: the next look tells
+        self._faults.reach(FaultPoint.ADOPTED)
         done = await _adopted(self._ledger, self._doubts, job, row.request_id)
         if not done.changed or done.job is None:
             return

@@ -7,6 +7,7 @@ import asyncio
 from gateway.core.balance import replace_balance
 from gateway.core.credits import format_credits
 from gateway.core.events import Alert, JobEnded
+from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import (
     Finished,
@@ -19,6 +20,7 @@ from gateway.core.queue import DueEntry
 from gateway.core.quota import least_remaining
 from gateway.core.vendor import VendorState
 from gateway.service.learn import Learner
+from gateway.service.outbox import Write
 from gateway.service.watchlist import Watchlist
 
 THREAD_FROM_BYTES = 256 * 1024
@@ -36,12 +38,22 @@ class Finisher:
         owing: Told of tenants that owe a webhook from now on; that they do is on record already.
     """
 
-    def __init__(self, ledger: Ledger, jobs: Jobs, learner: Learner, owing: Watchlist, sink: Sink) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: Jobs,
+        learner: Learner,
+        owing: Watchlist,
+        sink: Sink,
+        *,
+        faults: FaultPoints = NO_FAULTS,
+    ) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._learner = learner
         self._owing = owing
         self._sink = sink
+        self._faults = faults
 
     async def complete(self, job: Job, said: VendorState, *, actor: str = "tracker") -> Finished:
         """Charge what the vendor reported, or the hold where it reported nothing that makes sense; keep the result."""
@@ -55,7 +67,7 @@ class Finisher:
             upstream_id=job.upstream_id,
             actor=actor,
         )
-        done = await self._ledger.settle(settlement)
+        done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed and said.cost is None:
             detail = "the vendor reported no usable cost; the hold was charged, compare with the vendor's history"
             self._alert(job, "job.cost_estimated", detail)
@@ -69,14 +81,14 @@ class Finisher:
         release = Release(
             tenant=job.tenant, job_id=job.id, state=JobState.FAILED, reason=said.error or "the vendor gave no reason"
         )
-        return self._report(await self._ledger.release(release))
+        return self._report(await self._recorded(lambda: self._ledger.release(release)))
 
     async def reject(self, job: Job, reason: str) -> Finished:
         """Release the hold of a job that the vendor never had; its idempotency key stands, and is told the reason."""
         release = Release(
             tenant=job.tenant, job_id=job.id, state=JobState.REJECTED, code="upstream_error", reason=reason
         )
-        done = await self._ledger.release(release)
+        done = await self._recorded(lambda: self._ledger.release(release))
         if done.changed:
             self._alert(job, "job.released", reason)
         return self._report(done)
@@ -84,7 +96,7 @@ class Finisher:
     async def expire(self, job: Job, reason: str = GONE) -> Finished:
         """Charge the hold of a job whose end nobody can tell: it may have been billed."""
         settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=None, reason=reason)
-        done = await self._ledger.settle(settlement)
+        done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed:
             self._alert(job, "job.expired", f"{reason}; its hold was charged, compare with the vendor's history")
         return self._report(done)
@@ -103,6 +115,12 @@ class Finisher:
         else:
             body = await asyncio.to_thread(replace_balance, received, own)
         return StoredResult(body=body, content_type=said.content_type)
+
+    async def _recorded(self, write: Write) -> Finished:
+        self._faults.reach(FaultPoint.BEFORE_END)
+        done = await write()
+        self._faults.reach(FaultPoint.ENDED)
+        return done
 
     def _report(self, done: Finished) -> Finished:
         job = done.job

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from gateway.core.events import Alert
+from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.ports import (
     Gauges,
@@ -64,6 +65,7 @@ class Poller:
         gauges: Gauges,
         sink: Sink,
         clock: Callable[[], float],
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._ledger = ledger
         self._jobs = jobs
@@ -75,6 +77,7 @@ class Poller:
         self._gauges = gauges
         self._sink = sink
         self._clock = clock
+        self._faults = faults
         self._fetching = asyncio.Semaphore(RESULTS_AT_ONCE)
 
     async def poll(self, entry: DueEntry) -> float | None:
@@ -84,6 +87,7 @@ class Poller:
             StoreUnavailable: The record could not be read or written; the lease brings the job back.
         """
         begun_s = self._clock()
+        self._faults.reach(FaultPoint.CLAIMED)
         job = await self._jobs.find(entry.tenant, entry.job_id)
         if job is None or job.state.terminal:
             return None
@@ -97,6 +101,7 @@ class Poller:
         except UpstreamError as exc:
             return self._failed(job, exc)
         self._throttle.accepted()
+        self._faults.reach(FaultPoint.POLLED)
         if said.status == "COMPLETED":
             return await self._complete(job, job.upstream_id, said, context)
         return await self._follow(job, said, late_s=-entry.due_in_s)
@@ -124,6 +129,7 @@ class Poller:
         async with self._fetching:
             found = await self._fetch(job, upstream_id, context)
             if isinstance(found, VendorState):
+                self._faults.reach(FaultPoint.FETCHED)
                 cost = said.cost if found.cost is None else found.cost
                 await self._finisher.complete(job, replace(found, cost=cost))
                 return None

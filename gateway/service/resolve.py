@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway.core.adoption import Doubt
 from gateway.core.job import Job, JobState
-from gateway.core.movements import Finished, Release, Settlement
+from gateway.core.movements import Finished, FreeState, Release, Settlement
 from gateway.core.ports import Doubts, Ledger
 from gateway.errors import Refused
 
 ACTOR: Final = "operator"
-_RELEASED_AS: Final = {JobState.UNKNOWN: JobState.REJECTED, JobState.ACCEPTED: JobState.FAILED}
+_RELEASED_AS: Final[Mapping[JobState, FreeState]] = {
+    JobState.UNKNOWN: JobState.REJECTED,
+    JobState.ACCEPTED: JobState.FAILED,
+}
 
 
 class Survey(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.core.events import Alert
+from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.inputs import fingerprint
 from gateway.core.job import Job, JobKind, JobState, new_job_id
 from gateway.core.movements import (
@@ -48,6 +49,7 @@ class Sending:
     sink: Sink
     doubts: Doubts
     owner: str
+    faults: FaultPoints = NO_FAULTS
 
     def admission(self, request: JobRequest, kind: JobKind) -> Admission:
         """Check the parameters and write down what admission needs.
@@ -78,11 +80,15 @@ class Sending:
         Raises:
             StoreUnavailable: Nothing was sent, and nothing will stay held.
         """
+        self.faults.reach(FaultPoint.BEFORE_ADMISSION)
         try:
-            return await self.ledger.admit(admission)
+            decision = await self.ledger.admit(admission)
         except StoreUnavailable:
             self.outbox.keep(lambda: self.ledger.void(admission))
             raise
+        if isinstance(decision, Admitted) and not decision.replayed:
+            self.faults.reach(FaultPoint.ADMITTED)
+        return decision
 
     async def reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
         """Release the hold of a job that the vendor did not take.
@@ -211,7 +217,9 @@ class SubmitService:
         """Record the vendor's id; without a store the answer is 504, and the record follows when it is back."""
         job = admitted.job
         sending = self._sending
+        sending.faults.reach(FaultPoint.ANSWERED)
         accepted = await sending.record(lambda: accept(sending.ledger, sending.doubts, job, upstream_id))
+        sending.faults.reach(FaultPoint.RECORDED)
         if accepted is None or accepted.state is JobState.UNKNOWN:
             return Uncertain(job, admitted.quota)
         self._watchlist.add(DueEntry(job.tenant, job.id, FIRST_POLL_S))

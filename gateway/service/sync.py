@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.core.credits import format_credits
 from gateway.core.events import Alert
+from gateway.core.faultpoints import FaultPoint
 from gateway.core.job import Job
 from gateway.core.movements import Admission, Admitted, Denied
 from gateway.core.ports import Jobs, SyncStream
@@ -154,6 +155,7 @@ class SyncService:
         content_type = stream.headers.get("content-type", _DEFAULT_TYPE)
         said = VendorState("COMPLETED", cost=stream.cost, body=body or b"", content_type=content_type)
         job = replace(job, upstream_id=stream.upstream_id)
+        self._sending.faults.reach(FaultPoint.ANSWERED)
         try:
             await self._finisher.complete(job, said, actor="gateway")
         except StoreUnavailable:

@@ -119,8 +119,9 @@ class JobSeries:
 
 
 class Metrics:
-    """All series. What events don't tell is set by whoever knows it; every method is thread-safe and cheap;
-    but events are counted by the event loop alone (`gateway.telemetry.tally`).
+    """All series. What events don't tell is set by whoever knows it; every method is thread-safe and cheap.
+
+    But events are counted by the event loop alone (`gateway.telemetry.tally`).
 
     Args:
         version: Of the gateway, for ``gateway_build_info``.

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import httpx
 
 from gateway.core.adoption import History
+from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
 from gateway.core.vendor import CallContext, VendorAnswer, VendorState
 from gateway.errors import UpstreamRefused, UpstreamUnsent
@@ -68,6 +69,7 @@ class SegmindUpstream:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._storage_url = storage_url.rstrip("/")
@@ -79,7 +81,7 @@ class SegmindUpstream:
         self._sleep = sleep
         self._jitter = jitter
         self._transport = transport
-        self._exchange = Exchange(transport, keys, timeouts=timeouts, sink=sink, clock=clock, wall=wall)
+        self._exchange = Exchange(transport, keys, timeouts=timeouts, sink=sink, clock=clock, wall=wall, faults=faults)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import httpx
 
 from gateway.core.credits import vendor_credits
+from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.ports import Sink
 from gateway.errors import UpstreamAmbiguous, UpstreamError, UpstreamInvalidResponse
 from gateway.upstream import wire
@@ -47,6 +48,7 @@ class Exchange:
         sink: Sink,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._transport = transport
         self._keys = keys
@@ -54,6 +56,7 @@ class Exchange:
         self._sink = sink
         self._clock = clock
         self._wall = wall
+        self._faults = faults
 
     async def ask(self, call: Call, decode: Callable[[wire.Answer, Record], T], *, attempt: int) -> T:
         """Make one attempt and decode its answer.
@@ -110,7 +113,8 @@ class Exchange:
         headers = {**HEADERS, **call.headers}
         if call.write:
             headers["content-length"] = str(len(call.body))
-        content = call.body if len(call.body) <= SLICE_BYTES else _slices(call.body)
+        sliced = len(call.body) > SLICE_BYTES or (call.write and self._faults.armed(FaultPoint.SENT))
+        content = _slices(call.body, self._faults) if sliced else call.body
         unsigned = httpx.Request(
             call.method, call.url, headers=headers, content=content, extensions={"timeout": timeout}
         )
@@ -157,9 +161,12 @@ def _compressed(response: httpx.Response) -> bool:
     return bool(response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"})
 
 
-async def _slices(body: bytes) -> AsyncIterator[bytes]:
+async def _slices(body: bytes, faults: FaultPoints) -> AsyncIterator[bytes]:
     for start in range(0, len(body), SLICE_BYTES):
         yield body[start : start + SLICE_BYTES]
+    if faults.armed(FaultPoint.SENT):
+        await asyncio.sleep(0)  # uvloop hands the bytes to the kernel at the end of a turn of the loop
+        faults.reach(FaultPoint.SENT)
 
 
 async def _body(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Settings
+from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
 from gateway.errors import ConfigError
 from gateway.upstream.auth import KeyRing
@@ -10,7 +11,7 @@ from gateway.upstream.client import SegmindUpstream
 from gateway.upstream.transport import Limits, Timeouts, open_transport
 
 
-def open_upstream(settings: Settings, sink: Sink) -> SegmindUpstream:
+def open_upstream(settings: Settings, sink: Sink, faults: FaultPoints = NO_FAULTS) -> SegmindUpstream:
     """Build the client of Segmind; nothing is sent before the first call.
 
     Raises:
@@ -27,6 +28,7 @@ def open_upstream(settings: Settings, sink: Sink) -> SegmindUpstream:
         history_url=settings.history_url,
         keys=KeyRing(given, path=settings.segmind_api_key_file),
         sink=sink,
+        faults=faults,
         transport=open_transport(limits=limits),
         limits=limits,
         timeouts=Timeouts(

@@ -60,7 +60,7 @@ def test_every_mistake_is_reported_at_once_and_no_secret_with_it() -> None:
         "SEGMIND_API_KEY": f"{SECRET} {SECRET}",
         "GATEWAY_DRAIN_SECONDS": "nan",
         "GATEWAY_REDIS_TIMEOUT_MS": "501",
-        "GATEWAY_FAULT": "submit:1:kill",
+        "GATEWAY_FAULT": "submit.sent:1:kill",
     }
     with pytest.raises(ConfigError) as caught:
         Settings.from_env(wrong)
@@ -109,7 +109,12 @@ def test_two_sources_of_the_key_are_a_mistake() -> None:
 
 def test_fault_injection_is_for_tests() -> None:
     """The fault hook exists only where the environment says that it is a test."""
-    assert Settings.from_env({"GATEWAY_FAULT": "submit:1:kill", "GATEWAY_ENV": "test"}).fault == "submit:1:kill"
+    wanted = {"GATEWAY_FAULT": "submit.sent:1:kill,drain:2:raise"}
+    assert Settings.from_env(wanted | {"GATEWAY_ENV": "test"}).fault == wanted["GATEWAY_FAULT"]
+    with pytest.raises(ConfigError, match="refused unless GATEWAY_ENV=test"):
+        Settings.from_env(wanted)
+    with pytest.raises(ConfigError, match=r"unknown point 'submit'; known are .*submit\.sent.*drain"):
+        Settings.from_env({"GATEWAY_FAULT": "submit:1:kill", "GATEWAY_ENV": "test"})
 
 
 def test_listing_masks_secrets_and_explains_each_variable() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from redis import Redis
 from support.ledger import Store, admission, dump, prelude_script
-from support.webhooks import end_job
+from support.webhooks import EndState, end_job
 
 from gateway.core.job import JobState, new_job_id
 from gateway.core.movements import Admitted, Denied, Release, Settlement
@@ -114,7 +114,7 @@ async def test_a_replay_is_answered_whatever_the_list_says_now(store: Store, cre
 @both
 @pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED, JobState.EXPIRED])
 async def test_the_end_of_a_job_and_what_is_owed_are_one_write(
-    store: Store, credential: Credential, state: JobState
+    store: Store, credential: Credential, state: EndState
 ) -> None:
     """The script that ends the job owes its webhook, once; a job without a webhook owes nothing."""
     job_id = await end_job(store, credential, state=state)

@@ -8,7 +8,7 @@ import pytest
 from support.ledger import CREDIT, Store, admission, counters, entries, replayed, window_id
 
 from gateway.core.job import JobState, VendorStatus
-from gateway.core.movements import Admission, Admitted, Denied, Release, Settlement, StoredResult
+from gateway.core.movements import Admission, Admitted, ChargedState, Denied, Release, Settlement, StoredResult
 from gateway.core.policy import Policy
 from gateway.core.tenant import Credential
 from gateway.errors import StoreUnavailable
@@ -31,7 +31,7 @@ async def admitted(store: Store, credential: Credential, **changes: object) -> A
     return request
 
 
-def charge(request: Admission, cost: int | None, state: JobState = JobState.COMPLETED) -> Settlement:
+def charge(request: Admission, cost: int | None, state: ChargedState = JobState.COMPLETED) -> Settlement:
     """Make the settlement of a job."""
     return Settlement(tenant=request.credential.tenant, job_id=request.job_id, state=state, cost=cost)
 
@@ -113,7 +113,7 @@ async def test_a_cost_above_the_hold_is_recorded_in_full_and_blocks(store: Store
 
 
 @pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.EXPIRED])
-async def test_a_cost_that_was_not_reported_is_the_hold(store: Store, state: JobState) -> None:
+async def test_a_cost_that_was_not_reported_is_the_hold(store: Store, state: ChargedState) -> None:
     """Without a figure of the vendor the hold is charged, and the job says that it is an estimate."""
     request = await admitted(store, await store.caller())
     await store.ledger.accept(TENANT, request.job_id, "vendor-1")

@@ -16,6 +16,8 @@ from support.ledger_pair import TENANT, LedgerPair
 from gateway.core.job import JobState, VendorStatus
 from gateway.core.movements import (
     Admission,
+    ChargedState,
+    FreeState,
     Release,
     Settlement,
     StoredResult,
@@ -152,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         result=RESULTS,
     )
     def settle(
-        self, number: int, state: JobState, cost: int | None, vendor_id: str | None, result: StoredResult | None
+        self, number: int, state: ChargedState, cost: int | None, vendor_id: str | None, result: StoredResult | None
     ) -> None:
         """Charge what the vendor reports, be it nothing or more than the hold."""
         job = self.pick(number, *OPEN).job_id
@@ -165,7 +167,7 @@ class LedgerMachine(RuleBasedStateMachine):
         forget=st.sampled_from(IDEMPOTENCY_KEYS),
         result=RESULTS,
     )
-    def release(self, number: int, state: JobState, forget: str | None, result: StoredResult | None) -> None:
+    def release(self, number: int, state: FreeState, forget: str | None, result: StoredResult | None) -> None:
         """Give the hold back, with or without forgetting an idempotency key, the job's own or another's."""
         job = self.pick(number, *OPEN).job_id
         end = Release(tenant=TENANT, job_id=job, state=state, reason="refused", forget=forget, result=result)

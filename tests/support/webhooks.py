@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from support.ledger import CREDIT, Store, admission
 
 from gateway.core.events import Alert, Event, WebhookDelivery
 from gateway.core.job import JobState
-from gateway.core.movements import Admitted, Release, Settlement
+from gateway.core.movements import Admitted, ChargedState, Release, Settlement
 from gateway.core.queue import DueEntry
 from gateway.core.tenant import Credential
 from gateway.core.webhook import Delivery
@@ -21,6 +21,7 @@ from gateway.webhooks.resolver import CheckedResolver
 from gateway.webhooks.sender import HttpSender
 
 POLL_S = 0.01
+EndState = ChargedState | Literal[JobState.FAILED]
 PUBLIC_URL = "https://gateway.example.com"
 
 
@@ -28,7 +29,7 @@ async def end_job(
     store: Store,
     credential: Credential,
     *,
-    state: JobState = JobState.COMPLETED,
+    state: EndState = JobState.COMPLETED,
     **admitted: Any,  # noqa: ANN401
 ) -> str:
     """Run a job to its end; return its id. Nobody is told that its tenant owes a webhook, as after a crash."""

@@ -7,7 +7,7 @@ import pytest
 from support.ledger import CLOCK_START_US, Store, set_clock
 from support.raw_upstream import RawUpstream, answers, hangs
 from support.receiver import host_of, jobs_told, receiving, takes, verified
-from support.webhooks import PUBLIC_URL, end_job, notifying, until
+from support.webhooks import PUBLIC_URL, EndState, end_job, notifying, until
 
 from gateway.core.job import JobState
 from gateway.core.tenant import Credential, TenantPolicy
@@ -54,7 +54,7 @@ async def test_a_receiver_is_told_how_a_job_ended(store: Store, receiver: RawUps
 
 @pytest.mark.parametrize(("state", "cost"), [(JobState.FAILED, 0), (JobState.EXPIRED, 0.5)])
 async def test_a_receiver_is_told_of_failures(
-    store: Store, receiver: RawUpstream, state: JobState, cost: float
+    store: Store, receiver: RawUpstream, state: EndState, cost: float
 ) -> None:
     """Whatever tenants read as FAILED is `job.failed`, with the reason and what was charged."""
     await end_job(store, await tenant_of(store, receiver), state=state)

@@ -134,11 +134,6 @@ def new_job_id() -> str:
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
-def made_ms(job_id: str) -> int:
-    """Return when an id of ours was made, Unix milliseconds: the first 48 bits of a UUIDv7."""
-    return int(job_id[:8] + job_id[9:13], 16)
-
-
 def is_job_id(text: str) -> bool:
     """Tell whether ``text`` could be an id of ours, in its one canonical spelling."""
     return _JOB_ID.fullmatch(text) is not None

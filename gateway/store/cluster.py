@@ -25,6 +25,15 @@ class FairCluster(RedisCluster):
     def __init__(self, *, max_connections: int, wait_s: float, **options: Any) -> None:  # noqa: ANN401  # redis-py's
         super().__init__(max_connections=max_connections, **options)
         self._turns = Turns(max_connections, wait_s)
+        self._options = options
+        self._patient: FairCluster | None = None
+
+    def patient(self, *, read_timeout_s: float, max_connections: int) -> FairCluster:
+        """Return a client of the same cluster, whose own connections wait longer; it closes with this one."""
+        if self._patient is None:
+            options = {**self._options, "socket_timeout": read_timeout_s}
+            self._patient = FairCluster(max_connections=max_connections, wait_s=read_timeout_s, **options)
+        return self._patient
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # redis-py's
         """Send a command to the node that holds its keys."""
@@ -36,6 +45,8 @@ class FairCluster(RedisCluster):
 
     async def aclose(self) -> None:
         """Close all connections; after a failure redis-py would leave them, taking the client for one not yet open."""
+        if self._patient is not None:
+            await self._patient.aclose()
         await super().aclose()
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")

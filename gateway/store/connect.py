@@ -40,6 +40,7 @@ from redis.exceptions import (
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.store.cluster import FairCluster
 from gateway.store.pool import FairPool, FairSentinelPool
+from gateway.store.refusals import refusal_code
 
 RedisClient: TypeAlias = Redis | RedisCluster
 
@@ -65,8 +66,6 @@ _UNAVAILABLE = (
     ReadOnlyError,
     OSError,  # also: our own deadline
 )
-UNAVAILABLE_CODES = ("MISCONF", "BUSY", "NOREPLICAS", "OOM", "NOPERM", "CLUSTERDOWN", "TRYAGAIN")
-"""Refusals that come from the server's state, not from a mistake of ours: disk, memory, rights, too few replicas."""
 
 
 def open_redis(
@@ -135,7 +134,7 @@ def _is_lost_cluster(exc: Exception) -> bool:
 
 
 def _is_refusal(exc: Exception) -> bool:
-    return isinstance(exc, ResponseError) and str(exc).startswith(UNAVAILABLE_CODES)
+    return isinstance(exc, ResponseError) and refusal_code(str(exc)) != ""
 
 
 def _single(url: str, parts: SplitResult, link: dict[str, Any], bounds: dict[str, Any]) -> Redis:

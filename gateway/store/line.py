@@ -19,11 +19,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 from gateway.errors import StoreUnavailable
-from gateway.store.connect import UNAVAILABLE_CODES, store_errors
+from gateway.store.connect import store_errors
+from gateway.store.refusals import STALE_CODES, refusal_code
 
 MAX_PENDING = 10_000
-STALE_CODES = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS")
-"""Replies that another connection may not get: the primary has changed, or is starting."""
 
 Word = str | bytes | int
 
@@ -101,10 +100,10 @@ class _Wire(asyncio.Protocol):
         text = text.removeprefix("ERR ")
         if text.startswith("NOSCRIPT"):
             return NoScriptError(text)
-        if text.startswith(STALE_CODES):
+        code = refusal_code(text)
+        if code in STALE_CODES:
             self._loop.call_soon(self.cut, text)
-            return StoreUnavailable(text)
-        return StoreUnavailable(text) if text.startswith(UNAVAILABLE_CODES) else ResponseError(text)
+        return StoreUnavailable(text) if code else ResponseError(text)
 
     def _fail(self, reason: str) -> None:
         self.lost = True
@@ -142,8 +141,10 @@ class Line:
         return self._call_new(words) if wire is None or wire.lost else wire.call(words)
 
     async def _call_new(self, words: tuple[Word, ...]) -> Any:  # noqa: ANN401 a reply is whatever the command returns
-        wire = await self._connected()
-        return await wire.call(words)
+        with store_errors():
+            async with asyncio.timeout(self._deadline_s):  # for both: a server may accept connections and then stall
+                wire = await self._connected()
+                return await wire.call(words)
 
     async def _connected(self) -> _Wire:
         """Return a live wire; callers who come together share one attempt."""

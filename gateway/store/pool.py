@@ -10,9 +10,9 @@ import asyncio
 from typing import Any
 
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import MaxConnectionsError
+from redis.exceptions import MasterDownError, MaxConnectionsError, ReadOnlyError
 
 
 class Turns:
@@ -40,11 +40,29 @@ class Turns:
         self._free.release()
 
 
+def _leaving(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Derive a connection that ends when its server says that it is no primary (any more).
+
+    After a failover behind one address the old primary still answers, and refuses each write: redis-py would stay.
+    """
+
+    class Leaving(kind):  # type: ignore[misc,valid-type]  # a base that is known at run time only
+        async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # redis-py's
+            try:
+                return await super().read_response(*args, **options)
+            except (ReadOnlyError, MasterDownError):
+                await self.disconnect(nowait=True)
+                raise
+
+    return Leaving
+
+
 class FairPool(ConnectionPool):
     """Hold up to ``max_connections`` connections to one server; ``wait_s`` bounds the wait for one."""
 
     def __init__(self, *, max_connections: int, wait_s: float, **options: Any) -> None:  # noqa: ANN401  # redis-py's
-        super().__init__(max_connections=max_connections, **options)
+        kind = _leaving(options.pop("connection_class", Connection))
+        super().__init__(connection_class=kind, max_connections=max_connections, **options)
         self._turns = Turns(max_connections, wait_s)
 
     async def get_connection(self, *_: object, **__: object) -> AbstractConnection:

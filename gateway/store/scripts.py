@@ -17,6 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from gateway.store.cluster import FairCluster
 from gateway.store.connect import RedisClient, store_errors
 from gateway.store.line import Line, Word
 from gateway.store.pool import Turns
@@ -59,6 +60,19 @@ def load_scripts(folder: Traversable | None = None) -> Mapping[str, Script]:
     return {name: Script(name, prelude + sources[name + SUFFIX]) for name in names}
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a call gets there: by a shared line; in a cluster, which has a connection for each node, by redis-py."""
+
+    client: RedisClient
+    line: Line | None
+    deadline_s: float
+
+    @classmethod
+    def through(cls, client: RedisClient, deadline_s: float) -> _Way:
+        return cls(client, Line(client, deadline_s=deadline_s) if isinstance(client, Redis) else None, deadline_s)
+
+
 class Scripts:
     """Run scripts on a client.
 
@@ -69,15 +83,13 @@ class Scripts:
     """
 
     def __init__(self, client: RedisClient, *, deadline_s: float = DEADLINE_S) -> None:
-        self._client = client
-        self._deadline_s = deadline_s
-        self._bulk_deadline_s = max(deadline_s, BULK_DEADLINE_S)
-        # A cluster has a connection for each node, and redirects: that stays with redis-py.
-        self._line = self._bulk_line = None
-        if isinstance(client, Redis):
-            self._line = Line(client, deadline_s=deadline_s)
-            self._bulk_line = Line(client, deadline_s=self._bulk_deadline_s)
-        self._bulk_turns = Turns(BULK_AT_ONCE, self._bulk_deadline_s)
+        patience_s = max(deadline_s, BULK_DEADLINE_S)
+        patient = client
+        if isinstance(client, FairCluster):  # its connections have time-outs of their own, which are admission's
+            patient = client.patient(read_timeout_s=patience_s, max_connections=BULK_AT_ONCE)
+        self._way = _Way.through(client, deadline_s)
+        self._bulk_way = _Way.through(patient, patience_s)
+        self._bulk_turns = Turns(BULK_AT_ONCE, patience_s)
 
     async def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # a reply is whatever the script returns
         """Run a script once, at most.
@@ -94,7 +106,7 @@ class Scripts:
             StoreUnavailable: No reply came in time; the script may have run, or will yet run.
             redis.exceptions.ResponseError: The script itself failed: a mistake of ours.
         """
-        return await self._run(self._line, self._deadline_s, script, (len(keys), *keys, *args))
+        return await _run(self._way, script, (len(keys), *keys, *args))
 
     async def run_bulk(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # as `run`
         """Run a script that carries a large result, either way, on a connection of its own: nobody waits behind it.
@@ -104,20 +116,21 @@ class Scripts:
         with store_errors():
             await self._bulk_turns.take()
         try:
-            return await self._run(self._bulk_line, self._bulk_deadline_s, script, (len(keys), *keys, *args))
+            return await _run(self._bulk_way, script, (len(keys), *keys, *args))
         finally:
             self._bulk_turns.give()
 
-    async def _run(self, line: Line | None, deadline_s: float, script: Script, words: tuple[Word, ...]) -> Any:  # noqa: ANN401  # as `run`
-        if line is not None:
+
+async def _run(way: _Way, script: Script, words: tuple[Word, ...]) -> Any:  # noqa: ANN401  # as `Scripts.run`
+    if way.line is not None:
+        try:
+            return await way.line.call("EVALSHA", script.sha, *words)
+        except NoScriptError:
+            return await way.line.call("EVAL", script.source, *words)
+    with store_errors():
+        async with asyncio.timeout(way.deadline_s):
             try:
-                return await line.call("EVALSHA", script.sha, *words)
+                return await way.client.execute_command("EVALSHA", script.sha, *words)
             except NoScriptError:
-                return await line.call("EVAL", script.source, *words)
-        with store_errors():
-            async with asyncio.timeout(deadline_s):
-                try:
-                    return await self._client.execute_command("EVALSHA", script.sha, *words)
-                except NoScriptError:
-                    # The server was restarted or flushed its scripts: it ran nothing, and EVAL makes it know this one.
-                    return await self._client.execute_command("EVAL", script.source, *words)
+                # The server was restarted or flushed its scripts: it ran nothing, and EVAL makes it know this one.
+                return await way.client.execute_command("EVAL", script.source, *words)

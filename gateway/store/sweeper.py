@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from gateway.core.job import made_ms
 from gateway.core.queue import ActiveJob, DueEntry, Standing
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
@@ -21,12 +19,12 @@ class RedisSweeper:
 
     Args:
         client: From `store.connect.open_redis`.
-        clock: Unix seconds, of the clock that made the job ids.
+        sending_max_s: Seconds for which a living process may be sending a job.
     """
 
-    def __init__(self, client: RedisClient, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: RedisClient, *, sending_max_s: float = SENDING_MAX_S) -> None:
         self._client = client
-        self._clock = clock
+        self._sending_max_s = sending_max_s
 
     async def beat(self, owner: str, *, ttl_s: float) -> None:
         """See `Sweeper.beat`."""
@@ -50,12 +48,22 @@ class RedisSweeper:
         owners = {owner for *_, owner in sends} - {keys.UNKNOWN_OWNER}
         with store_errors():
             dead = {owner for owner in owners if not await self._client.exists(keys.beat(owner))}
-        lost_ms = (self._clock() - SENDING_MAX_S) * 1000
-        return [
-            DueEntry(tenant, job_id)
-            for tenant, job_id, owner in sends
-            if owner in dead or (owner in owners and made_ms(job_id) < lost_ms)
-        ]
+        found = [DueEntry(tenant, job_id) for tenant, job_id, owner in sends if owner in dead]
+        living = [DueEntry(tenant, job_id) for tenant, job_id, owner in sends if owner in owners - dead]
+        return [*found, *await self._sent_for_too_long(living)]
+
+    async def _sent_for_too_long(self, sends: Sequence[DueEntry]) -> list[DueEntry]:
+        """Go by Redis's clock alone: by that of one machine a send of another would be old as soon as it begins."""
+        if not sends:
+            return []
+        with store_errors():
+            seconds, _ = await self._client.time()
+            pipeline = self._client.pipeline(transaction=False)
+            for entry in sends:
+                pipeline.zscore(keys.active(entry.tenant), entry.job_id)
+            created = await pipeline.execute()
+        before_ms = (seconds - self._sending_max_s) * 1000
+        return [entry for entry, at_ms in zip(sends, created, strict=True) if at_ms is not None and at_ms < before_ms]
 
     async def active(self) -> AsyncIterator[Sequence[ActiveJob]]:
         """See `Sweeper.active`."""

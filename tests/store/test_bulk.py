@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+import pytest
+from support.clients import opened
 from support.ledger import Store, admission, open_store
 
 from gateway.core.job import JobState
 from gateway.core.movements import Admitted, Reading, Settlement, StoredResult
 from gateway.core.tenant import Credential
+from gateway.errors import StoreUnavailable
+from gateway.store.scripts import Script, Scripts
 
 CHUNK_BYTES: Final = 65_536
 HELD_FROM_BYTES: Final = 8 * CHUNK_BYTES
@@ -100,3 +104,13 @@ async def test_admissions_do_not_wait_behind_a_large_result(store: Store, redis_
         read = await reading
     assert isinstance(read, Reading)
     assert read.result == result
+
+
+async def test_a_large_result_may_take_its_time_in_a_cluster(cluster_url: str) -> None:
+    """The time-out that admission has in a cluster is not that of a large result; an admission keeps its own."""
+    slow = Script("slow", "local from = os.clock() while os.clock() < from + 0.4 do end return KEYS[1]")
+    async with opened(cluster_url, read_timeout_s=0.1) as client:
+        scripts = Scripts(client)
+        with pytest.raises(StoreUnavailable):
+            await scripts.run(slow, ["{team}"], [])
+        assert await scripts.run_bulk(slow, ["{team}"], []) == b"{team}"

@@ -166,12 +166,54 @@ async def test_an_error_of_a_script_is_not_an_outage(redis: RedisClient) -> None
 
 
 @pytest.mark.parametrize(
-    "code", ["MISCONF disk full", "BUSY running a script", "NOREPLICAS", "OOM memory", "READONLY replica"]
+    "refusal",
+    [
+        "MISCONF disk full",
+        "BUSY running a script",
+        "UNKILLABLE a script has written",
+        "NOREPLICAS",
+        "OOM memory",
+        "READONLY replica",
+        "MASTERDOWN link with MASTER is down",
+        "LOADING the dataset",
+        "CLUSTERDOWN no owner",
+        "TRYAGAIN slot moves",
+        "NOPERM no rights",
+        "NOAUTH required",
+        "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
+    ],
 )
-async def test_a_server_that_refuses_writes_is_an_outage(redis: RedisClient, code: str) -> None:
-    """A server that can't write now (disk, memory, role) is StoreUnavailable, not a mistake of ours."""
-    with pytest.raises(StoreUnavailable):
-        await Scripts(redis).run(Script("refuse", "return redis.error_reply(ARGV[1])"), [], [code])
+async def test_a_server_that_refuses_is_an_outage(redis_url: str, refusal: str) -> None:
+    """A server that can't now (disk, memory, role, rights) is StoreUnavailable: by line, by pool, and in a pipeline."""
+    refuse = Script("refuse", "return redis.error_reply(ARGV[1])")
+    async with opened(redis_url) as client:
+        with pytest.raises(StoreUnavailable):
+            await Scripts(client).run(refuse, [], [refusal])
+        with pytest.raises(StoreUnavailable), store_errors():
+            await client.eval(refuse.source, 0, refusal)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.ping()
+        pipeline.eval(refuse.source, 0, refusal)
+        with pytest.raises(StoreUnavailable), store_errors():
+            await pipeline.execute()
+        assert await client.ping() is True
+
+
+@pytest.mark.parametrize("mistake", ["BUSYGROUP exists", "WRONGTYPE of key", "EXECABORT"])
+async def test_a_mistake_is_not_an_outage(redis: RedisClient, mistake: str) -> None:
+    """What only looks like a state of the server stays what it is."""
+    with pytest.raises(ResponseError):
+        await Scripts(redis).run(Script("err", "return redis.error_reply(ARGV[1])"), [], [mistake])
+
+
+async def test_a_connection_leaves_a_server_that_is_no_primary(redis_url: str) -> None:
+    """After READONLY or MASTERDOWN the next command goes out on a new connection: a failover may be behind it."""
+    async with opened(redis_url, max_connections=1) as client:
+        for refusal in ("READONLY replica", "MASTERDOWN no link"):
+            before = await client.client_id()
+            with pytest.raises(StoreUnavailable), store_errors():
+                await client.eval("return redis.error_reply(ARGV[1])", 0, refusal)
+            assert await client.client_id() != before
 
 
 async def test_a_user_without_rights_is_an_outage(redis_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Router
 from starlette.types import StatefulLifespan, StatelessLifespan
 
-from gateway.web import account, assets, jobs, listing, sse, sync
+from gateway.web import account, assets, contract, jobs, listing, sse, sync
 from gateway.web.api import TenantApi
 from gateway.web.middleware import Edge
 from gateway.web.routing import Route
@@ -28,6 +28,9 @@ ROUTES = (
     Route.get("/workflows/request/{id}", jobs.result),
     Route.post("/workflows/{slug}", jobs.submit_workflow),
     Route.post("/upload-asset", assets.upload),
+    Route.get("/openapi.json", contract.document),
+    Route.get("/docs", contract.page),
+    Route.get("/docs/{part}", contract.part),
 )
 
 

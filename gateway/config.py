@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -258,10 +259,11 @@ def variables(settings: Settings) -> tuple[Variable, ...]:
     )
 
 
-def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """List the ``GATEWAY_*`` variables of an environment that mean nothing: misspelt, most likely."""
-    known = {_variable(str(field.validation_alias or name)) for name, field in Settings.model_fields.items()}
-    return tuple(sorted(name for name in environ if name.startswith(PREFIX) and name not in known))
+def unknown_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return each ``GATEWAY_*`` variable of an environment that means nothing, with the nearest that does, if any."""
+    known = [_variable(str(field.validation_alias or name)) for name, field in Settings.model_fields.items()]
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, n=1)), "") for name in unknown}
 
 
 def _shown(value: Any) -> str | None:  # noqa: ANN401 settings are of many types

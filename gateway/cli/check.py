@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from statistics import median
 from typing import Annotated, Final, Literal
 
@@ -78,9 +77,8 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     known = [variable.name for variable in variables(settings)]
     given = [name for name in known if name in os.environ]
     yield Finding("settings", "ok", f"{', '.join(given)} set" if given else "all defaults")
-    for name in unknown_variables(os.environ):
-        near = get_close_matches(name, known, n=1)
-        todo = f"did you mean {near[0]}?" if near else "`gateway config` lists what there is"
+    for name, nearest in unknown_variables(os.environ).items():
+        todo = f"did you mean {nearest}?" if nearest else "`gateway config` lists what there is"
         yield Finding("settings", "warn", f"{name} means nothing", todo)
 
 

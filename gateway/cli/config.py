@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -18,10 +19,15 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="JSON on standar
     """List every environment variable with its value, default and meaning; secrets are masked."""
     with failures():
         listed = variables(Settings.from_env(os.environ))
-    for name in unknown_variables(os.environ):
-        note(f"{name} means nothing to this version")
+    note_unknown(os.environ)
     if as_json:
         result_json(listed)
         return
     rows = [(v.name, v.value or "-", v.default or "-", v.meaning) for v in listed]
     table(("VARIABLE", "VALUE", "DEFAULT", "MEANING"), rows)
+
+
+def note_unknown(environ: Mapping[str, str]) -> None:
+    """Tell the human which variables mean nothing, and what was meant; the program goes on without them."""
+    for name, nearest in unknown_variables(environ).items():
+        note(f"{name} means nothing to this version" + (f"; did you mean {nearest}?" if nearest else ""))

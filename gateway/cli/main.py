@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from gateway import __version__
 from gateway.cli import apply, check, config, demo, dev, jobs, load, sandbox, serve, tenants, webhooks
+from gateway.cli.output import result
 
 app = typer.Typer(
     name="gateway",
-    help="Segmind Gateway: keys, limits, budgets and an exact ledger in front of Segmind's API.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        result(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Segmind Gateway: keys, limits, budgets and an exact ledger in front of Segmind's API."""
+
+
 app.command("serve")(serve.serve)
 app.add_typer(apply.app)
 app.add_typer(config.app)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.app import data_plane, shipped_rules
+from gateway.cli.config import note_unknown
 from gateway.cli.output import failures
 from gateway.cli.store import SANDBOX_MARK
 from gateway.config import Settings, without_effect
@@ -171,6 +172,7 @@ def serve() -> None:
     """Run the data plane: tenant API (GATEWAY_PORT) and tracker; metrics and health on GATEWAY_OPS_PORT."""
     with failures():
         settings = Settings.from_env(os.environ)
+        note_unknown(os.environ)
         _refuse_sandbox(settings)
         stdout = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115 it stays the process's own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):

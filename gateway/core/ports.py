@@ -72,6 +72,9 @@ class Ledger(Protocol):
 class Jobs(Protocol):
     """Reads for tenants, each one round trip: key check, read limit, data. Raises `StoreUnavailable`."""
 
+    async def refusal(self, credential: Credential) -> Denied | None:
+        """Say why a caller may do nothing at all, if that is so; counts against no limit."""
+
     async def read(self, credential: Credential, job_id: str, *, with_result: bool) -> Reading | Denied:
         """Read a job of the caller's tenant."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from gateway.core.adoption import (
     EARLIER_S,
@@ -44,6 +45,7 @@ from gateway.service.rules import Rules
 ROUND_S = 3.0
 READS_A_ROUND = 20
 READ_WITHIN_S = 60.0
+ENDED: Final = frozenset({"COMPLETED", "FAILED"})
 
 
 async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
@@ -59,12 +61,16 @@ async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> 
 
 
 async def _adopted(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
-    """Give a job the vendor's id that it has claimed.
+    """Give a job the vendor's id that it has claimed."""
+    return await _needed(doubts, job, upstream_id, await ledger.adopt(job.tenant, job.id, upstream_id))
 
-    One that was given another id meanwhile has no use for two, and an equal job needs the other: it is given back, else
-    nobody would find that job in the history, and it would be released though the vendor bills it.
+
+async def _needed(doubts: Doubts, job: Job, upstream_id: str, done: Finished) -> Finished:
+    """Give back the claim of a job that was given another id meanwhile: it has no use for two.
+
+    An equal job needs the other: else nobody would find that job in the history, and it would be released though the
+    vendor bills it.
     """
-    done = await ledger.adopt(job.tenant, job.id, upstream_id)
     if not done.changed and done.job is not None and done.job.upstream_id not in {None, upstream_id}:
         await doubts.disclaim(upstream_id, job)
     return done
@@ -177,30 +183,41 @@ class Adopter:
 
     async def _adopt(self, job: Job, row: HistoryRow, now_ms: int) -> None:
         """Give a job its vendor's id; from then on it goes on as any other, if the vendor still has its record."""
+        if _under_way(job, row):
+            return
         if not await self._doubts.claim(row.request_id, job):
             return  # another process was faster with an equal job: the next look tells
         self._faults.reach(FaultPoint.ADOPTED)
+        if job.kind == "sync":
+            done = await self._end_by(replace(job, upstream_id=row.request_id), row)
+            await _needed(self._doubts, job, row.request_id, done)
+            return
         done = await _adopted(self._ledger, self._doubts, job, row.request_id)
         if not done.changed or done.job is None:
             return
         self._alert(done.job, "job.adopted", "found in the vendor's request history; it goes on as any other")
-        if now_ms - job.created_ms >= VENDOR_TTL_S * 1000 and row.status in {"COMPLETED", "FAILED"}:
+        if now_ms - job.created_ms >= VENDOR_TTL_S * 1000 and row.status in ENDED:
             await self._end_by(done.job, row)
         else:
             await self._due.schedule([DueEntry(job.tenant, job.id)])
 
-    async def _end_by(self, job: Job, row: HistoryRow) -> None:
-        """End a job whose record the vendor no longer has by what its history says of it; its result is lost."""
-        if row.status == "COMPLETED":
-            await self._finisher.complete(job, VendorState("COMPLETED", cost=row.cost))
-            self._alert(job, "job.result_lost", "it was found after the vendor's hour; output files live 7 days there")
-        else:
-            await self._finisher.fail(job, VendorState("FAILED"))
+    async def _end_by(self, job: Job, row: HistoryRow) -> Finished:
+        """End a job of which the vendor has no record, or never had, by what its history says; its result is lost."""
+        if row.status == "FAILED":
+            return await self._finisher.fail(job, VendorState("FAILED"))
+        done = await self._finisher.complete(job, VendorState("COMPLETED", cost=row.cost))
+        if done.changed:
+            why = "its answer went astray" if job.kind == "sync" else "it was found after the vendor's hour"
+            self._alert(job, "job.result_lost", f"{why}; output files live 7 days there, see the request history")
+        return done
 
     async def _not_found(self, doubt: Doubt, now_ms: int, history: History, matches: Matches) -> None:
         job = doubt.job
-        if job.id in matches.rows or job.id in matches.waiting:
-            return  # what an equal job that is being sent turns out to be decides
+        row = matches.rows.get(job.id)
+        if row is not None and _under_way(job, row):
+            await self._doubts.note(job, readable=False)
+        if row is not None or job.id in matches.waiting:
+            return  # found, or what an equal job that is being sent turns out to be decides
         if not history.complete:
             await self._not_readable(doubt, now_ms, "it has more rows than can be read")
         elif job.id in matches.unclear:
@@ -239,6 +256,11 @@ class Adopter:
 
     def _alert(self, job: Job, event: str, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))
+
+
+def _under_way(job: Job, row: HistoryRow) -> bool:
+    """Tell whether a sync call has not ended: it has no record that could be polled, so its row is waited for."""
+    return job.kind == "sync" and row.status not in ENDED
 
 
 def _moment(unix_ms: int) -> str:

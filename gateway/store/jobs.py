@@ -33,6 +33,13 @@ class RedisJobs:
         self._epoch = epoch
         self._library = library
 
+    async def refusal(self, credential: Credential) -> Denied | None:
+        """See `Jobs.refusal`."""
+        t = credential.tenant
+        names = [keys.tenant(t), keys.key(t, credential.key_id)]
+        verdict: bytes = await self._scripts.run(self._library["door"], names, [credential.digest])
+        return None if verdict == b"ok" else await self._epoch.denied(verdict.decode())
+
     async def read(self, credential: Credential, job_id: str, *, with_result: bool) -> Reading | Denied:
         """See `Jobs.read`."""
         t = credential.tenant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -13,9 +14,10 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from gateway.core.events import Alert, HttpRequest
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import GatewayError, InvalidRequest, Refused, StoreError, UpstreamError
 from gateway.web import problems
 from gateway.web.api import TenantApi
+from gateway.web.auth import authenticate
 from gateway.web.body import CallerGone
 from gateway.web.cycle import WHOLE
 from gateway.web.exchange import Answer, Exchange
@@ -70,11 +72,26 @@ class Edge:
             return await dispatch(self._routes, self._api, exchange)
         except CallerGone:
             return None
+        except InvalidRequest as exc:
+            return await self._unknown_caller(exchange) or problems.from_exception(exc)
         except GatewayError as exc:
             return problems.from_exception(exc)
         except Exception as exc:  # noqa: BLE001 the edge: above it is only the server's own 500
             self._alert(exc)
             return problems.from_exception(exc)
+
+    async def _unknown_caller(self, exchange: Exchange) -> Answer | None:
+        """Refuse who made a mistake, if that is a caller who may do nothing; the others learn what it was.
+
+        Requests without a mistake have their key checked by the script that serves them, and need no trip for it.
+        """
+        with contextlib.suppress(InvalidRequest, Refused, StoreError):  # no key at all is for the route to refuse
+            credential = authenticate(exchange.headers)
+            refusal = await self._api.jobs.refusal(credential)
+            if refusal is None or refusal.code != "unauthenticated":
+                exchange.caller = credential
+            return None if refusal is None else problems.denied(refusal, "")
+        return None
 
     async def _deliver(self, answer: Answer, exchange: Exchange, send: Send) -> None:
         headers, body = answer.headers, answer.body

@@ -6,7 +6,8 @@ uvicorn drops the fragment and the authority of a target, bounds no head, and wa
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
+import re
+from http import HTTPMethod, HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -19,6 +20,8 @@ from gateway.web.problems import problem
 HEAD_DEADLINE_S: Final = 10.0
 MAX_HEADERS: Final = 100
 MAX_HEAD_BYTES: Final = 32 * 1024
+_ALLOW: Final = (b"allow", b"GET, HEAD, POST")
+_REQUEST_LINE: Final = re.compile(rb"([\w!#$%&'*+.^`|~-]+) /[^ \r\n]* HTTP/1\.[01]\r\n")
 _MALFORMED: Final = "the request is not well-formed HTTP/1.1, or its head is too large"
 
 
@@ -35,6 +38,7 @@ class StrictProtocol(HttpToolsProtocol):
     _idle: asyncio.TimerHandle | None = None
     _idle_since = 0.0
     _refusal: Answer | None = None
+    _unreadable = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Expect a first request soon."""
@@ -51,6 +55,8 @@ class StrictProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on; a head that has begun and is not whole by then is given a deadline (so most need no timer)."""
         super().data_received(data)
+        if self._unreadable:
+            self._refuse(data)
         if self._in_head and self._deadline is None and not self.transport.is_closing():
             self._expect_head()
 
@@ -83,7 +89,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._head_is_there()
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refusal = problem("method_not_allowed", headers=[(b"allow", b"GET, POST")])
+            self._refusal = problem("method_not_allowed", headers=[_ALLOW])
             raise ValueError("this is no proxy")
         if not self.url.startswith(b"/") or b"#" in self.url:
             raise ValueError("the request target must be a path")
@@ -151,10 +157,14 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what can't be parsed, as a problem like any other, and close."""
+        """Take note of what can't be parsed; `data_received`, who knows the bytes, then refuses it."""
         del msg  # names the parser's state, which helps nobody
+        self._unreadable = True
+
+    def _refuse(self, data: bytes) -> None:
+        """Answer what can't be parsed, as a problem like any other, and close."""
         self._head_is_there()
-        answer = self._refusal or problem("invalid_request", detail=_MALFORMED)
+        answer = self._refusal or _refusal_of(data)
         lines = [b"HTTP/1.1 %d %s" % (answer.status, HTTPStatus(answer.status).phrase.encode())]
         lines += [name + b": " + value for name, value in answer.headers]
         body = answer.body if isinstance(answer.body, bytes) else b""
@@ -173,3 +183,11 @@ class StrictProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _refusal_of(data: bytes) -> Answer:
+    """Tell a made-up method, which the parser refuses too, from what is no HTTP (RFC 9110 section 9.1)."""
+    line = _REQUEST_LINE.match(data)
+    if line is not None and line[1].decode("ascii") not in HTTPMethod.__members__:
+        return problem("method_not_allowed", headers=[_ALLOW])
+    return problem("invalid_request", detail=_MALFORMED)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from gateway import __version__
 from gateway.core.tenant import Credential
 
 Gateway = Callable[..., Result]
@@ -180,7 +181,7 @@ def test_config_lists_variables_without_secrets(gateway: Gateway) -> None:
     listed = gateway("config", "--json", **environ)
     rows = {row["name"]: row for row in json.loads(listed.stdout)}
     assert (rows["GATEWAY_PORT"]["value"], rows["GATEWAY_PORT"]["default"]) == ("81", "8080")
-    assert listed.stderr == "GATEWAY_PROT means nothing to this version\n"
+    assert listed.stderr == "GATEWAY_PROT means nothing to this version; did you mean GATEWAY_PORT?\n"
     table = gateway("config", **environ).stdout
     assert len(table.splitlines()) == len(rows) + 1
     assert "hunter2" not in listed.stdout + table
@@ -193,3 +194,17 @@ def test_wrong_settings_are_all_listed(gateway: Gateway) -> None:
         failed = gateway(*words, **wrong)
         assert failed.exit_code == 2
         assert [line.partition(":")[0] for line in failed.stderr.splitlines()] == ["GATEWAY_PORT", "GATEWAY_ROLE"]
+
+
+def test_the_version_is_printed(gateway: Gateway) -> None:
+    """``gateway --version`` prints the version alone, and asks for no command."""
+    said = gateway("--version")
+    assert (said.exit_code, said.stdout) == (0, f"{__version__}\n")
+
+
+def test_serve_warns_of_names_that_mean_nothing(gateway: Gateway) -> None:
+    """A misspelt variable is told at the start with the nearest that there is; what is fatal is another mistake."""
+    said = gateway("serve", GATEWAY_PROT="1", GATEWAY_PORT="1", GATEWAY_HOST="256.0.0.0", GATEWAY_OPS_PORT="0")
+    warned, failed = said.stderr.splitlines()
+    assert warned == "GATEWAY_PROT means nothing to this version; did you mean GATEWAY_PORT?"
+    assert failed.startswith("GATEWAY_PORT: can't listen")

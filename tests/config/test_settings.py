@@ -128,5 +128,9 @@ def test_listing_masks_secrets_and_explains_each_variable() -> None:
 
 
 def test_misspelt_variables_are_found() -> None:
-    """A variable with our prefix that means nothing is listed, others are not ours."""
-    assert unknown_variables({"GATEWAY_PROT": "1", "GATEWAY_PORT": "1", "HOME": "/"}) == ("GATEWAY_PROT",)
+    """A variable with our prefix that means nothing is listed with the nearest that does; others are not ours."""
+    environ = dict.fromkeys(("GATEWAY_PROT", "GATEWAY_PORT", "GATEWAY_QQQQQQQQQQQQQQQQQQ", "HOME"), "1")
+    assert unknown_variables(environ) == {
+        "GATEWAY_QQQQQQQQQQQQQQQQQQ": "",
+        "GATEWAY_PROT": "GATEWAY_PORT",
+    }

@@ -43,6 +43,42 @@ async def test_found(desk: Desk) -> None:
     assert [(model, key) for model, key, _ in desk.books.reads] == [(MODEL, "key-1")]
 
 
+@pytest.mark.parametrize(
+    ("status", "cost", "ended"),
+    [
+        ("COMPLETED", CREDIT // 3, (JobState.COMPLETED, CREDIT // 3, False)),
+        ("COMPLETED", None, (JobState.COMPLETED, CREDIT, True)),
+        ("FAILED", None, (JobState.FAILED, None, False)),
+    ],
+)
+async def test_a_sync_call_ends_by_its_row(desk: Desk, status: str, cost: int | None, ended: Any) -> None:  # noqa: ANN401 a tuple
+    """A sync call has no record to poll: it waits while its row is PENDING, then ends by the row, and is never due."""
+    job = await desk.doubted(kind="sync")
+    desk.row()
+    for now_s in (10, 40, 900, 4000):
+        await desk.at(now_s)
+        assert await desk.states(job) == [(JobState.UNKNOWN, None)]
+    desk.books.rows.clear()
+    desk.row(status=status, cost=cost)
+    await desk.at(4200)
+    record = await desk.read(job)
+    assert (record.state, record.cost, record.estimated) == ended
+    assert record.upstream_id == ("v1" if status == "COMPLETED" else None)
+    assert await desk.money() == (record.cost or 0, 0)
+    assert (await desk.store.due.claim(limit=16, lease_s=60)).entries == []
+    assert len([event for event in desk.events if isinstance(event, JobEnded)]) == 1
+    assert len(desk.books.reads) == 5
+
+
+async def test_a_row_that_a_sync_call_took_is_nobody_elses(desk: Desk) -> None:
+    """An equal call without a row of its own is not given that of a call that has ended by it."""
+    first, second = await desk.doubted(kind="sync"), await desk.doubted(kind="sync", tenant="other")
+    desk.row(status="FAILED")
+    for now_s in (10, 60, 900):
+        await desk.at(now_s)
+    assert await desk.states(first, second) == [(JobState.FAILED, None), (JobState.REJECTED, None)]
+
+
 async def test_never_there(desk: Desk) -> None:
     """After 15 minutes in which every look could read the history, a job that is not in it is released, with why."""
     job = await desk.doubted()

@@ -125,15 +125,16 @@ async def test_a_caller_who_may_not_act_changes_nothing_and_is_told_nothing(stor
     """Unknown, wrong, expired and revoked keys and absent tenants are one refusal; none shows where limits stand."""
     credential = await unfit(store, why)
     before = await dump(store.client)
-    code = "tenant_suspended" if why in {"suspended", "removed"} else "unauthenticated"
+    code = "tenant_suspended" if why == "suspended" else "unauthenticated"
     job_id = admission(credential).job_id
     answers = [
         await denied(store, admission(credential)),
         await store.jobs.read(credential, job_id, with_result=True),
         await store.jobs.account(credential),
         await store.jobs.upload_account(credential),
+        await store.jobs.refusal(credential),
     ]
-    assert answers == [Denied(code)] * 4
+    assert answers == [Denied(code)] * 5
     assert await dump(store.client) == before
 
 

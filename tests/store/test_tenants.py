@@ -125,7 +125,7 @@ async def test_suspension_survives_apply_and_removal_does_not(store: Store) -> N
     assert await door(store, caller) == "ok"
 
     await store.tenants.remove("team")
-    assert await door(store, caller) == "tenant_suspended"
+    assert await door(store, caller) == "unauthenticated"
     assert await store.tenants.tenant("team") == TenantRecord(FULL, removed=True)
     await store.tenants.put(FULL)
     assert await door(store, caller) == "ok"

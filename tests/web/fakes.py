@@ -59,6 +59,7 @@ class Services:
     Attributes:
         jobs: By id.
         seen: What the services were asked, in order.
+        asked: Whose keys were checked for nothing else.
         noted: Set once an event was emitted.
     """
 
@@ -75,6 +76,7 @@ class Services:
     policy: TenantPolicy = field(default_factory=lambda: TenantPolicy(id="video-team"))
     quota: Quota = QUOTA
     seen: list[Any] = field(default_factory=list)
+    asked: list[Credential] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     noted: asyncio.Event = field(default_factory=asyncio.Event)
     notifications: FakeNotifications = field(default_factory=FakeNotifications)
@@ -121,6 +123,12 @@ class Services:
         self.seen.append((credential, body, headers, request_id))
         outcome: Uploaded | Denied | Rejected = self._give(self.uploaded)
         return outcome
+
+    async def refusal(self, credential: Credential) -> Denied | None:
+        """See `Jobs`."""
+        self.asked.append(credential)
+        refusal: Denied | None = self._give(self.denial)
+        return refusal
 
     async def read(self, credential: Credential, job_id: str, *, with_result: bool) -> Reading | Denied:
         """See `Jobs`."""

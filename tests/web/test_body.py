@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from web.fakes import Services
+
+from gateway.core.movements import Denied
+from gateway.errors import InvalidRequest, StoreUnavailable
 
 JSON = {"content-type": "application/json"}
 
@@ -54,10 +59,11 @@ async def test_only_plain_json_is_taken(client: httpx.AsyncClient, services: Ser
     assert services.seen == []
 
 
-async def test_parameters_of_the_media_type_are_fine(client: httpx.AsyncClient) -> None:
-    """A charset, an explicit identity encoding and capitals are no reason to refuse."""
+async def test_parameters_of_the_media_type_are_fine(client: httpx.AsyncClient, services: Services) -> None:
+    """A charset, an explicit identity encoding and capitals are no reason to refuse, nor to ask for the key alone."""
     headers = {"content-type": "Application/JSON; charset=utf-8", "content-encoding": "identity"}
     assert (await client.post("/v2/kling-2.6", content=b"{}", headers=headers)).status_code == 200
+    assert services.asked == []
 
 
 @pytest.mark.parametrize(
@@ -81,3 +87,43 @@ async def test_a_model_that_is_none(client: httpx.AsyncClient, services: Service
     answer = await client.post(path, json={})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert services.seen == []
+
+
+MISTAKES = [
+    ("POST", "/v2/m", {"content": b"{"}),
+    ("POST", "/v2/m", {"content": b"x" * (2 << 20)}),
+    ("POST", "/v2/m", {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+    ("POST", "/v2/m", {"json": {}, "headers": {"idempotency-key": ""}}),
+    ("POST", "/v1/m?x=1", {"json": {}}),
+    ("POST", "/upload-asset", {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+    ("GET", "/v2/requests?limit=x", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "request_"), MISTAKES)
+async def test_a_mistake_is_told_to_callers_who_may_act(
+    client: httpx.AsyncClient, services: Services, method: str, path: str, request_: dict[str, Any]
+) -> None:
+    """An unknown key gets the same 401 whatever else is wrong; a suspended one 403; a valid one learns its mistake."""
+    if method == "POST" and "headers" not in request_:
+        request_ = {**request_, "headers": JSON}
+    services.denial = Denied("unauthenticated")
+    unknown = await client.request(method, path, **request_)
+    plain = await client.get("/v1/models")
+    assert (unknown.status_code, unknown.content) == (401, plain.content)
+    services.denial = Denied("tenant_suspended")
+    assert (await client.request(method, path, **request_)).status_code == 403
+    for services.denial in (None, StoreUnavailable("down")):
+        assert (await client.request(method, path, **request_)).status_code in {400, 413, 415}
+    assert [event.tenant for event in services.requests] == ["", "", "video-team", "video-team", ""]
+    assert [seen for seen in services.seen if hasattr(seen, "body")] == []
+
+
+async def test_a_parameter_that_the_catalogue_refuses_is_told_likewise(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    """The schema's word comes after the key's too."""
+    services.outcome, services.denial = InvalidRequest("no", field="prompt"), Denied("unauthenticated")
+    assert (await client.post("/v2/m", json={})).status_code == 401
+    services.denial = None
+    assert (await client.post("/v2/m", json={})).json()["field"] == "prompt"

@@ -31,7 +31,7 @@ async def test_made_up_models_reach_no_service(port: int, services: Services, pr
 @pytest.mark.parametrize("path", ["/v2/m", f"/v2/requests/{JOB_ID}", "/v1/models", "/upload-asset"])
 async def test_strange_methods_are_refused(port: int, path: str) -> None:
     """TRACE, PUT and the like are a JSON 405 on the wire too."""
-    for method in ("TRACE", "PUT", "CONNECT", "PROPFIND"):
+    for method in ("TRACE", "PUT", "CONNECT", "PROPFIND", "FETCH", "get", "X-Y"):
         status, headers, body = await ask(port, f"{method} {path} HTTP/1.1\r\n{HEAD}\r\n")
         assert (status, json.loads(body)["code"]) == (405, "method_not_allowed"), method
         assert headers["allow"]
@@ -66,8 +66,10 @@ async def test_ambiguous_requests_are_400(port: int, services: Services, headers
         f"GET /v1/models HTTP/1.1\r\n{HEAD}A: b\r\n c\r\n\r\n",
         f"GET /v1/models HTTP/1.1\r\n{HEAD}A: {'x' * 65536}\r\n\r\n",
         "GET /v1/models HTTP/1.1\r\n" + HEAD + "A: b\r\n" * 1000 + "\r\n",
+        "FETCH /v1/models\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01",
     ],
-    ids=["absolute target", "fragment", "bare LF", "obs-fold", "64 KiB header", "1,000 headers"],
+    ids=["absolute target", "fragment", "bare LF", "obs-fold", "64 KiB header", "1,000 headers", "no HTTP", "TLS"],
 )
 async def test_a_malformed_or_oversized_head_is_a_400_problem(port: int, request_head: str) -> None:
     """What the parser refuses, and what it would drop in silence, is answered like any other problem."""

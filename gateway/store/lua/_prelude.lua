@@ -40,8 +40,8 @@ local function authenticate(tenant_key, key_key, digest, now_ms)
   local dead = k[2] or (k[3] and now_ms >= tonumber(k[3]))
   if not k[1] or k[1] ~= digest or dead then return 'unauthenticated' end
   local t = redis.call('HMGET', tenant_key, 'submit', 'suspended', 'removed')
-  if not t[1] then return 'unauthenticated' end
-  if t[2] or t[3] then return 'tenant_suspended' end
+  if not t[1] or t[3] then return 'unauthenticated' end -- who is not in gateway.yaml any more is as unknown as any
+  if t[2] then return 'tenant_suspended' end
   if now_ms - tonumber(k[4] or 0) > 60000 then redis.call('HSET', key_key, 'used', int(now_ms)) end
   return nil
 end

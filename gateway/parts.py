@@ -30,6 +30,7 @@ from gateway.service.sweep import Sweep
 from gateway.service.sync import SyncService
 from gateway.service.throttle import Throttle
 from gateway.service.track import Tracker
+from gateway.service.trim import Trimmer
 from gateway.service.wait import Waiting
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
@@ -40,6 +41,7 @@ from gateway.store.epoch import EpochGuard
 from gateway.store.jobs import RedisJobs
 from gateway.store.learned import RedisExperience
 from gateway.store.ledger import RedisLedger
+from gateway.store.ledgers import RedisLedgers
 from gateway.store.scripts import Script, Scripts, load_scripts
 from gateway.store.sweeper import RedisSweeper
 from gateway.store.tenants import RedisTenants
@@ -201,7 +203,8 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         sink=sink,
         faults=parts.faults,
     )
-    return [tracker.run, parts.sweep.run, adopter.run]
+    trimmer = Trimmer(RedisLedgers(parts.client, parts.scripts, parts.library), parts.sweeper, rules)
+    return [tracker.run, parts.sweep.run, adopter.run, trimmer.run]
 
 
 def delivering(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:

@@ -13,6 +13,7 @@ UnknownJobs = Literal["charge", "release"]
 MediaUrls = Literal["public_https", "any"]
 
 _DAY_S = 86_400
+LEDGER_MIN_S = 32 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Policy:
         unknown_jobs: What becomes of a job whose outcome is unknown when the vendor's history can't be read.
         unknown_after_s: Seconds without a trace in a readable history after which an unknown job is released.
         result_ttl_s: Seconds that a result is kept; `job_ttl_s` those that the job stays listed.
+        ledger_ttl_s: Seconds that ledger entries are kept; older ones are folded into an opening balance.
         media_urls: Which URLs may stand in a model's parameters.
         alerts: Percentages of a budget at which its alert fires, rising.
         reconcile_at: Time of day (UTC) of the daily reconciliation; None: only by command.
@@ -38,6 +40,7 @@ class Policy:
     unknown_after_s: int = 900
     result_ttl_s: int = 7 * _DAY_S
     job_ttl_s: int = 90 * _DAY_S
+    ledger_ttl_s: int = 90 * _DAY_S
     media_urls: MediaUrls = "public_https"
     alerts: tuple[int, ...] = (50, 80, 100)
     reconcile_at: time | None = None
@@ -51,6 +54,8 @@ class Policy:
             raise ValueError("unknown_after must be above 0 and at most 1d")
         if not 0 < self.result_ttl_s <= self.job_ttl_s:
             raise ValueError("result_ttl must be above 0 and at most job_ttl: a result needs its job")
+        if self.ledger_ttl_s < LEDGER_MIN_S:
+            raise ValueError("ledger_ttl must be at least 32d: the vendor's history is compared 31 days back")
         if any(not 1 <= percent <= 100 for percent in self.alerts) or sorted(set(self.alerts)) != list(self.alerts):  # noqa: PLR2004 percent
             raise ValueError("alerts are percentages from 1 to 100, rising")
         if self.upstream_rpm is not None and self.upstream_rpm < 1:

@@ -183,6 +183,7 @@ class PolicyFields(_Section):
     unknown_after: DurationS = Policy().unknown_after_s
     result_ttl: DurationS = Policy().result_ttl_s
     job_ttl: DurationS = Policy().job_ttl_s
+    ledger_ttl: DurationS = Policy().ledger_ttl_s
     media_urls: MediaUrls = Policy().media_urls
     alerts: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Policy().alerts
     reconcile_at: Annotated[time, BeforeValidator(_time_of_day)] | None = None
@@ -204,6 +205,7 @@ class PolicyFields(_Section):
             unknown_after_s=self.unknown_after,
             result_ttl_s=self.result_ttl,
             job_ttl_s=self.job_ttl,
+            ledger_ttl_s=self.ledger_ttl,
             media_urls=self.media_urls,
             alerts=tuple(sorted(set(self.alerts))),
             reconcile_at=self.reconcile_at,

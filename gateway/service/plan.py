@@ -98,6 +98,7 @@ def show_policy(policy: Policy) -> Shown:
         "unknown_after": format_duration(policy.unknown_after_s),
         "result_ttl": format_duration(policy.result_ttl_s),
         "job_ttl": format_duration(policy.job_ttl_s),
+        "ledger_ttl": format_duration(policy.ledger_ttl_s),
         "media_urls": policy.media_urls,
         "alerts": " ".join(map(str, policy.alerts)),
         "reconcile_at": f"{policy.reconcile_at:%H:%M}" if policy.reconcile_at else "",

@@ -9,6 +9,7 @@ key                           type     holds
 ``{t}:gcra:<limit>``          string   theoretical arrival time, microseconds
 ``{t}:budget``                hash     ``<window>:spent`` and ``<window>:held`` in nanocredits; ``seq`` of the ledger
 ``{t}:ledger``                stream   one entry a movement of money, append-only
+``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
 ``{t}:job:<job id>``          hash     the job's record (`store.records`)
 ``{t}:result:<job id>``       hash     body, type, packed (`store.bodies`); expires after ``result_ttl``
 ``{t}:jobs``                  zset     job ids by creation, ms
@@ -81,6 +82,11 @@ def budget(t: str) -> str:
 def ledger(t: str) -> str:
     """Name the stream of a tenant's ledger entries."""
     return f"{{{t}}}:ledger"
+
+
+def opening(t: str) -> str:
+    """Name the hash of what a tenant's ledger began with."""
+    return f"{{{t}}}:opening"
 
 
 def job(t: str, job_id: str) -> str:

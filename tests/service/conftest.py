@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.ledger import counters, entries, replayed
-from support.tracking import TENANT, Replica, Rig, rig_on
+from support.ledger import assert_audited
+from support.tracking import Replica, Rig, rig_on
 
 
 @pytest.fixture
@@ -14,8 +14,7 @@ async def rig(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[R
     options: dict[str, Any] = getattr(request, "param", {})
     async with rig_on(redis_url, **options) as ready:
         yield ready
-        client = ready.store.client
-        assert replayed(await entries(client, TENANT)) == await counters(client, TENANT)
+        await assert_audited(ready.store.client)
 
 
 @pytest.fixture

@@ -16,3 +16,4 @@ async def test_the_census_feeds_the_gauges(rig: Rig) -> None:
     assert figures.jobs == {"SENDING": 1, "ACCEPTED": 1, "UNKNOWN": 1}
     assert [(w.name, w.held) for w in figures.budgets[TENANT]] == [(n, 15) for n in ("day", "week", "month", "total")]
     assert [(w.name, w.limit) for w in figures.budgets["other"]] == [("day", 10)]
+    await rig.store.client.delete(f"{{{TENANT}}}:sending")

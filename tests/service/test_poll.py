@@ -221,3 +221,4 @@ async def test_a_job_without_a_vendors_id_is_left_alone(rig: Rig, replica: Repli
         waits.append(await replica.poller.poll(entry(job)))
     assert waits == [SENDING_RETRY_S, UNKNOWN_RETRY_S]
     assert rig.polls(job) == (0, 0)
+    await rig.store.client.hset(name, "state", "ACCEPTED")

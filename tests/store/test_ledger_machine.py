@@ -72,7 +72,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.submit([{"estimate": 1, "idempotency_key": "first"}, *requests])
 
     def teardown(self) -> None:
-        """Close the connection."""
+        """Audit the ledger, and close the connection."""
+        self.pair.audit()
         self.pair.close()
 
     def pick(self, number: int, *states: JobState) -> Admission:

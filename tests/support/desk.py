@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from support.ledger import CLOCK_START_US, Store, admission, clocked, counters, entries, open_store, replayed, set_clock
+from support.ledger import CLOCK_START_US, Store, admission, assert_audited, clocked, open_store, set_clock
 
 from gateway.catalogue.loader import load_catalogue
 from gateway.core.adoption import History, HistoryRow
@@ -142,4 +142,4 @@ async def desk_on(redis_url: str, policy: Policy) -> AsyncIterator[Desk]:
         )
         admin = JobAdmin(RedisSurvey(store.client, store.scripts, library), doubts, store.ledger)
         yield Desk(store, doubts, books, adopter, admin, await store.caller("team"), events)
-        assert replayed(await entries(store.client, "team")) == await counters(store.client, "team")
+        await assert_audited(store.client)

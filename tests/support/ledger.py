@@ -15,12 +15,14 @@ from gateway.core.job import new_job_id
 from gateway.core.movements import Admission
 from gateway.core.policy import Policy
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy, WindowName, new_api_key
+from gateway.service.audit import Auditor
 from gateway.store import keys
 from gateway.store.connect import RedisClient, open_redis
 from gateway.store.due import RedisDue
 from gateway.store.epoch import EpochGuard
 from gateway.store.jobs import RedisJobs
 from gateway.store.ledger import RedisLedger
+from gateway.store.ledgers import RedisLedgers
 from gateway.store.scripts import PRELUDE, Script, Scripts, load_scripts
 from gateway.store.sweeper import RedisSweeper
 from gateway.store.tenants import RedisTenants
@@ -178,6 +180,14 @@ async def entries(client: RedisClient, tenant: str) -> list[dict[str, str]]:
     """Read a tenant's ledger, oldest first."""
     stream: Any = await client.xrange(keys.ledger(tenant))
     return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in stream]
+
+
+async def assert_audited(client: RedisClient, policy: Policy | None = None) -> None:
+    """Check that the ledgers of all tenants, replayed, are what stands in the store; as ``gateway ledger verify``."""
+    job_ttl_s = (policy or Policy()).job_ttl_s
+    ledgers = RedisLedgers(client, Scripts(client, deadline_s=20), load_scripts(), page=100)
+    verdict = await Auditor(ledgers, lambda: job_ttl_s).verify()
+    assert not verdict.differences, "\n".join(map(str, verdict.differences))
 
 
 def replayed(ledger: Sequence[Mapping[str, str]]) -> dict[str, int]:

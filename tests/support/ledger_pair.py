@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from support.ledger import Store, clocked, dump, nonzero, open_store, replayed, set_clock
+from support.ledger import Store, assert_audited, clocked, dump, nonzero, open_store, replayed, set_clock
 from support.ledger_model import LedgerModel, Verdict
 
 from gateway.core.movements import (
@@ -107,6 +107,10 @@ class LedgerPair:
         for job_id, job in self.model.jobs.items():
             record = seen[keys.job(TENANT, job_id)]
             assert job.matches(decode_job(TENANT, [record.get(name.encode()) for name in FIELDS]))
+
+    def audit(self) -> None:
+        """Let the gateway's own audit judge; what was written is as old as the server's clock says, not the test's."""
+        self._run(assert_audited(self._store.client))
 
     def _answer(
         self, decide: Callable[[Admission], Awaitable[Admitted | Denied]], request: Admission

@@ -65,22 +65,20 @@ local function gcra_take(key, tat, now)
   redis.call('SET', key, int(tat), 'PX', int(math.ceil((tat - now) / 1000) + 1000))
 end
 
--- Add to the counters of a job's windows (comma-separated ids); returns total spent and held after.
-local function move(budget_key, windows, spent, held)
-  for id in string.gmatch(windows, '[^,]+') do
-    if spent ~= 0 then redis.call('HINCRBY', budget_key, id .. ':spent', int(spent)) end
-    if held ~= 0 then redis.call('HINCRBY', budget_key, id .. ':held', int(held)) end
+-- Book one movement of money: the counters of the job's windows (comma-separated ids) and the ledger entry that says so.
+-- `j` maps the job's fields as they are after it; `spent` and `held` are what is added to the counters. Balances in the
+-- entry are those of `total` after it.
+local function book(keys, kind, job_id, j, spent, held, actor)
+  for id in string.gmatch(j.windows, '[^,]+') do
+    if spent ~= 0 then redis.call('HINCRBY', keys.budget, id .. ':spent', int(spent)) end
+    if held ~= 0 then redis.call('HINCRBY', keys.budget, id .. ':held', int(held)) end
   end
-  local after = redis.call('HMGET', budget_key, 'total:spent', 'total:held')
-  return after[1] or '0', after[2] or '0'
-end
-
--- Append one movement. `j` maps the job's fields; balances are those of `total` after it.
-local function enter(ledger_key, budget_key, kind, job_id, j, amount, hold, after_spent, after_held, actor)
-  local seq = redis.call('HINCRBY', budget_key, 'seq', 1)
-  redis.call('XADD', ledger_key, '*', 'seq', int(seq), 'kind', kind, 'job', job_id, 'model', j.model or '',
-    'key', j.key or '', 'amount', int(amount), 'hold', int(hold), 'windows', j.windows or '', 'spent', after_spent,
-    'held', after_held, 'actor', actor, 'labels', j.labels or '')
+  local after = redis.call('HMGET', keys.budget, 'total:spent', 'total:held')
+  local hold = math.abs(held)
+  redis.call('XADD', keys.ledger, '*', 'seq', int(redis.call('HINCRBY', keys.budget, 'seq', 1)), 'kind', kind,
+    'job', job_id, 'model', j.model or '', 'key', j.key or '', 'state', j.state, 'upstream', j.upstream_id or '',
+    'amount', int((kind == 'hold' or kind == 'release') and hold or spent), 'hold', int(hold), 'windows', j.windows,
+    'spent', after[1] or '0', 'held', after[2] or '0', 'actor', actor, 'labels', j.labels or '')
 end
 
 -- Fields of a job's record in the order in which every reply carries them; the same list as in store/records.py.

@@ -4,8 +4,8 @@
 -- ARGV 1 job id 2 new state 3 states that it may end 4 code 5 reason 6 '1' = forget the idempotency key 7 actor
 --      8 job ttl ms 9 result ttl ms, then field pairs of the result (none: nothing to keep)
 -- Reply {changed, record}
-local keys = {job = KEYS[1], active = KEYS[2], sending = KEYS[3], result = KEYS[6]}
-local budget, ledger, idempotency = KEYS[4], KEYS[5], KEYS[8]
+local keys = {job = KEYS[1], active = KEYS[2], sending = KEYS[3], budget = KEYS[4], ledger = KEYS[5], result = KEYS[6]}
+local idempotency = KEYS[8]
 local job_id, state, from, code, reason, forget, actor, job_ttl, result_ttl = unpack(ARGV, 1, 9)
 local j = record(keys.job)
 if not j.state and code == 'voided' then
@@ -15,10 +15,9 @@ end
 if not j.state or not among(j.state, from) then return reply_job(0, keys.job) end
 
 end_job(keys, job_id, state, job_ttl, {'code', code, 'error', reason})
-local hold = tonumber(j.hold)
-local spent, held = move(budget, j.windows, 0, -hold)
-enter(ledger, budget, 'release', job_id, j, hold, hold, spent, held, actor)
-if forget == '1' and redis.call('HGET', idempotency, 'job') == job_id then redis.call('DEL', idempotency) end
 owe(KEYS[7], job_id, j, state)
+j.state = state
+book(keys, 'release', job_id, j, 0, -j.hold, actor)
+if forget == '1' and redis.call('HGET', idempotency, 'job') == job_id then redis.call('DEL', idempotency) end
 keep_result(keys, result_ttl, {unpack(ARGV, 10)})
 return reply_job(1, keys.job)

@@ -1,0 +1,110 @@
+"""The audit: every tenant's ledger replayed, and held against what stands in the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.core.audit import Books, Difference, Ended, Opening, Replay
+from gateway.core.entries import Entry
+
+RECORD_GRACE_MS: Final = 3_600_000
+"""A record so near its end may be gone already."""
+_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """Some entries, and the opening balance at that moment; `books`, of the same moment, with the last page only."""
+
+    opening: Opening
+    entries: Sequence[Entry]
+    books: Books | None = None
+    now_ms: int = 0
+
+
+class Ledgers(Protocol):
+    """The ledgers of all tenants, read. Raises `StoreUnavailable`."""
+
+    async def tenants(self) -> Sequence[str]:
+        """List every tenant that is or was."""
+
+    async def page(self, tenant: str, after: str) -> LedgerPage:
+        """Read the entries after one, or from the oldest."""
+
+    async def ends(self, tenant: str, job_ids: Collection[str]) -> Mapping[str, tuple[str, int]]:
+        """Read state and cost (nanocredits) of jobs; those without a record are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an audit found: no differences, and the ledger is exact.
+
+    Attributes:
+        tenants: Audited; `entries` of them replayed.
+    """
+
+    tenants: int
+    entries: int
+    differences: Sequence[Difference]
+
+
+class Auditor:
+    """Audits ledgers. Exact also while the gateway runs: the last entries and the counters are read at one moment.
+
+    Args:
+        ledgers: What to read.
+        job_ttl_s: Seconds for which the record of a job that has ended is kept; read anew for each audit.
+    """
+
+    def __init__(self, ledgers: Ledgers, job_ttl_s: Callable[[], int]) -> None:
+        self._ledgers = ledgers
+        self._job_ttl_s = job_ttl_s
+
+    async def verify(self, tenant: str | None = None) -> Verdict:
+        """Replay every tenant's ledger, or one's. Raises `StoreUnavailable`."""
+        tenants = await self._ledgers.tenants() if tenant is None else [tenant]
+        replayed, differences = 0, list[Difference]()
+        for name in tenants:
+            count, found = await self._verify(name)
+            replayed += count
+            differences += found
+        return Verdict(len(tenants), replayed, differences)
+
+    async def _verify(self, tenant: str) -> tuple[int, Sequence[Difference]]:
+        """Replay a ledger; again, should old entries have been folded meanwhile."""
+        for _ in range(_TRIES):
+            found = await self._replay(tenant)
+            if found is not None:
+                return found
+        return 0, [Difference(tenant, "ledger", "to be read", "old entries were folded all the while: try again")]
+
+    async def _replay(self, tenant: str) -> tuple[int, Sequence[Difference]] | None:
+        count, replay, opening = 0, None, None
+        async for page in self._pages(tenant):
+            if replay is None:
+                replay, opening = Replay(tenant, page.opening), page.opening
+            elif page.opening != opening:
+                return None
+            replay.feed(page.entries)
+            count += len(page.entries)
+            ready = replay.ended() if page.books is None else replay.close(page.books)
+            await self._compare(tenant, replay, ready, page.now_ms)
+        return None if replay is None else (count, replay.finish())
+
+    async def _pages(self, tenant: str) -> AsyncIterator[LedgerPage]:
+        after, page = "", None
+        while page is None or page.books is None:
+            page = await self._ledgers.page(tenant, after)
+            after = page.entries[-1].id if page.entries else after
+            yield page
+
+    async def _compare(self, tenant: str, replay: Replay, ended: Sequence[Ended], now_ms: int) -> None:
+        """Compare jobs with their records, which must be there for as long as they are kept."""
+        kept_since_ms = now_ms - self._job_ttl_s() * 1000 + RECORD_GRACE_MS
+        records = await self._ledgers.ends(tenant, [job.job_id for job in ended])
+        for job in ended:
+            record = records.get(job.job_id)
+            if record is not None or job.at_ms >= kept_since_ms:
+                replay.settled(job, *(record or (None, 0)))

@@ -134,7 +134,9 @@ class Settings(BaseSettings):
     role: Role = Field("all", description="all, api (no tracker) or tracker (no tenant API)")
     workers: int = Field(1, ge=1, le=64, description="Processes of the data plane")
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field("info", description="Lowest level that is logged")
-    log_params: bool = Field(default=False, description="Log the parameters of jobs, prompts included")
+    log_params: bool = Field(
+        default=False, description="Log the parameters of jobs, prompts included, up to 8 KiB each"
+    )
     env: str = Field("production", pattern=r"^[a-z0-9-]{1,32}$", description="`test` allows GATEWAY_FAULT")
     fault: Annotated[str, AfterValidator(_faults)] | None = Field(
         None, description="Fault injection for tests: point:n:kill|sleep|raise, comma-separated"
@@ -228,8 +230,6 @@ def without_effect(settings: Settings) -> Iterable[tuple[str, str]]:
     """Yield what is set and does nothing yet, each with what to do instead: said at start, not found out later."""
     if settings.workers > 1:
         yield "GATEWAY_WORKERS", "one process serves for now; scale with replicas"
-    if settings.log_params:
-        yield "GATEWAY_LOG_PARAMS", "parameters are not logged for now"
 
 
 @dataclass(frozen=True, slots=True)

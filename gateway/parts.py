@@ -100,7 +100,7 @@ class Parts:
         faults: FaultPoints,
     ) -> Parts:
         """Put the adapters and services together; nothing is sent yet."""
-        scripts, library = Scripts(client), load_scripts()
+        scripts, library = Scripts(client, watch=gauges), load_scripts()
         epoch = EpochGuard(client)
         ledger = RedisLedger(scripts, library, lambda: rules.policy, epoch)
         jobs, doubts = RedisJobs(scripts, library, epoch), RedisDoubts(client, scripts, library)
@@ -157,6 +157,7 @@ class Parts:
             waiting=self.waiting,
             catalogue=self.rules,
             sink=self.sink,
+            log_params=settings.log_params,
             public_url=settings.public_url or "",
             max_body_bytes=settings.max_body_bytes,
             max_asset_bytes=settings.max_asset_bytes,

@@ -83,6 +83,7 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
 
         listener, url = _listen(settings.host, settings.port, "GATEWAY_PORT")
         readiness = Readiness(store="not checked yet")
+        metrics.follow(readiness)
         ops = _start_ops(settings, metrics, readiness)
         stack.callback(ops.close)
         plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import ClassVar, Final, Literal
 
+from gateway.core.failure import describe
 from gateway.core.job import Job
 from gateway.core.record import record
 
+MAX_PARAMS_BYTES: Final = 8192
+"""Of a body that is logged: images in it can be megabytes."""
 Outcome = Literal["ok", "refused", "unsent", "ambiguous", "invalid"]
 WebhookOutcome = Literal["delivered", "gone", "rejected", "timeout", "unreachable", "refused", "error"]
+AlertName = Literal[
+    "adoption.failed",
+    "background.failed",
+    "http.internal_error",
+    "job.adopted",
+    "job.cost_estimated",
+    "job.expired",
+    "job.overdue",
+    "job.released",
+    "job.result_lost",
+    "job.settle_failed",
+    "job.unknown",
+    "outbox.dropped",
+    "rules.unreadable",
+    "store.not_ready",
+    "store.subscription_lost",
+    "sweep.failed",
+    "tracker.failed",
+    "tracker.repaired",
+    "upstream.auth_failed",
+    "upstream.credits_exhausted",
+    "upstream.team_limit",
+    "webhook.disabled",
+    "webhook.error",
+    "webhook.failed",
+]
+"""Every alert there is. The names are stable: `docs/telemetry.md` explains each, and rules are written on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +100,30 @@ class HttpRequest:
     cost: int | None = None
 
 
+@record(kw_only=True)
+class ParamsRequest(HttpRequest):
+    """A request to start a job, with what was asked for; takes the place of `HttpRequest` with GATEWAY_LOG_PARAMS.
+
+    Attributes:
+        params: The body as it came, its beginning.
+    """
+
+    params: str = ""
+
+    @classmethod
+    def of(cls, event: HttpRequest, body: bytes) -> ParamsRequest:
+        """Add the parameters to a request's event; bytes that are no text are escaped."""
+        params = body[:MAX_PARAMS_BYTES].decode(errors="backslashreplace")
+        return cls(**{field.name: getattr(event, field.name) for field in fields(event)}, params=params)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnded:
-    """A job reached a terminal state and its hold ended."""
+    """A job reached a terminal state and its hold ended.
+
+    Attributes:
+        code: Why it was refused (``REJECTED``). Why it failed, in the vendor's words, can quote a prompt: not here.
+    """
 
     name: ClassVar[str] = "job.ended"
     tenant: str
@@ -86,7 +137,7 @@ class JobEnded:
     estimated: bool
     overrun: int
     duration_ms: int
-    reason: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +169,12 @@ class Alert:
     """Something that a person should look at.
 
     Attributes:
-        event: Dotted name of the log line (``job.unknown``, ``upstream.auth_failed``, ``store.not_ready``).
+        event: Dotted name of the log line.
         detail: What happened and what to do, one sentence.
     """
 
     name: ClassVar[str] = "alert"
-    event: str
+    event: AlertName
     detail: str
     tenant: str = ""
     model: str = ""
@@ -131,7 +182,7 @@ class Alert:
     upstream_id: str = ""
 
     @classmethod
-    def of(cls, job: Job, event: str, detail: str) -> Alert:
+    def of(cls, job: Job, event: AlertName, detail: str) -> Alert:
         """Make an alert about a job."""
         return cls(
             event=event,
@@ -142,5 +193,10 @@ class Alert:
             upstream_id=job.upstream_id or "",
         )
 
+    @classmethod
+    def failure(cls, event: AlertName, exc: BaseException, *, tenant: str = "", job_id: str = "") -> Alert:
+        """Make an alert about something that broke: a mistake of ours, most likely."""
+        return cls(event=event, detail=describe(exc), tenant=tenant, job_id=job_id)
 
-Event = UpstreamCall | HttpRequest | JobEnded | WebhookDelivery | Alert
+
+Event = UpstreamCall | HttpRequest | ParamsRequest | JobEnded | WebhookDelivery | Alert

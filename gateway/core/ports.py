@@ -176,7 +176,17 @@ class Experience(Protocol):
         """Read what was noted, by model. Raises `StoreUnavailable`."""
 
 
-class Gauges(Protocol):
+class StoreWatch(Protocol):
+    """Is told of calls to Redis. Never raises and never blocks."""
+
+    def observe_redis(self, operation: str, duration_s: float) -> None:
+        """Record how long a call took that was answered; ``operation`` is a script's name."""
+
+    def count_redis_failure(self, operation: str) -> None:
+        """Count a call that was not answered, or that Redis could not serve."""
+
+
+class Gauges(StoreWatch, Protocol):
     """Takes figures that no event tells. Never raises and never blocks."""
 
     def set_jobs(self, counts: Mapping[str, int]) -> None:

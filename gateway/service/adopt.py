@@ -23,7 +23,7 @@ from gateway.core.adoption import (
     next_look_ms,
     shows_absence,
 )
-from gateway.core.events import Alert
+from gateway.core.events import Alert, AlertName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Finished
@@ -136,7 +136,7 @@ class Adopter:
             except StoreUnavailable:
                 pass  # the next turn comes
             except Exception as exc:  # noqa: BLE001 one job's surprise must not end the look-up of all
-                self._sink(Alert(event="adoption.failed", detail=repr(exc)))
+                self._sink(Alert.failure("adoption.failed", exc))
             await self._sleep(ROUND_S)
 
     async def look(self) -> None:
@@ -254,7 +254,7 @@ class Adopter:
     def _next_look_ms(self, doubt: Doubt) -> int:
         return next_look_ms(doubt, self._rules.policy.unknown_after_s)
 
-    def _alert(self, job: Job, event: str, detail: str) -> None:
+    def _alert(self, job: Job, event: AlertName, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.core.balance import replace_balance
 from gateway.core.credits import format_credits
-from gateway.core.events import Alert, JobEnded
+from gateway.core.events import Alert, AlertName, JobEnded
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import (
@@ -130,7 +130,7 @@ class Finisher:
                 self._owing.add(DueEntry(job.tenant, ""))
         return done
 
-    def _alert(self, job: Job, event: str, detail: str) -> None:
+    def _alert(self, job: Job, event: AlertName, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))
 
 
@@ -149,5 +149,5 @@ def ended(job: Job) -> JobEnded:
         estimated=job.estimated,
         overrun=max(0, cost - job.hold),
         duration_ms=(job.finished_ms or job.created_ms) - job.created_ms,
-        reason=job.reason or "",
+        code=job.code or "",
     )

@@ -70,7 +70,7 @@ async def _kept_up(work: Work, sink: Sink) -> None:
         try:
             await work()
         except Exception as exc:  # noqa: BLE001 whatever it is, without this work the process is worth nothing
-            sink(Alert(event="background.failed", detail=repr(exc)))
+            sink(Alert.failure("background.failed", exc))
         await asyncio.sleep(RESTART_S)
 
 

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.events import Alert, WebhookDelivery
+from gateway.core.events import Alert, AlertName, WebhookDelivery
+from gateway.core.failure import describe
 from gateway.core.ports import Due, Sink
 from gateway.core.queue import DueEntry
 from gateway.core.webhook import (
@@ -140,7 +141,7 @@ class Notifier:
         except StoreUnavailable:
             pass  # the lease runs out and the tenant is claimed again
         except Exception as exc:  # noqa: BLE001 one tenant's surprise must not end the service of all
-            self._sink(Alert(event="webhook.error", detail=repr(exc), tenant=tenant))
+            self._sink(Alert.failure("webhook.error", exc, tenant=tenant))
         finally:
             await _ended(under_way)
             del self._served[tenant]
@@ -191,7 +192,7 @@ class Notifier:
         except StoreUnavailable:
             pass
         except Exception as exc:  # noqa: BLE001 one delivery's surprise must not end the others
-            self._sink(Alert(event="webhook.error", detail=repr(exc), tenant=tenant, job_id=owed.job_id))
+            self._sink(Alert.failure("webhook.error", exc, tenant=tenant, job_id=owed.job_id))
 
     async def _attempt(self, found: Announcement) -> Answer:
         if found.policy is None or not found.policy.allows_webhook(found.url):
@@ -200,7 +201,7 @@ class Notifier:
             body = announce(found.job, self._public_url)
             return await self._sender.send(found.url, f"msg_{found.job.id}", body, found.secrets)
         except Exception as exc:  # noqa: BLE001 counted like any failure, so that it ends like one
-            return Answer("error", detail=repr(exc))
+            return Answer("error", detail=describe(exc))
 
     async def _conclude(self, found: Announcement, receiver: str, answer: Answer, began: float) -> None:
         """Tell and record how an attempt ended, and what follows."""
@@ -240,6 +241,7 @@ class Notifier:
 
     def _report(self, found: Announcement, answer: Answer, *, disabled: bool) -> None:
         job = found.job
+        event: AlertName
         if disabled:
             event, detail = "webhook.disabled", "it answered 410: nothing is sent there until `gateway webhooks enable`"
         else:

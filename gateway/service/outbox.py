@@ -65,7 +65,7 @@ class Outbox:
                     delay_s = min(delay_s * 2, MAX_RETRY_S)
                     continue
                 except Exception as exc:  # noqa: BLE001 one bad write must not hold up the others
-                    self._sink(Alert(event="outbox.dropped", detail=f"a ledger write failed for good: {exc!r}"))
+                    self._sink(Alert.failure("outbox.dropped", exc))
                 self._waiting.popleft()
             self._wake.clear()
             self._empty.set()

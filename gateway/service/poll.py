@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from gateway.core.events import Alert
+from gateway.core.events import Alert, AlertName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.ports import (
@@ -168,7 +168,7 @@ class Poller:
     def _retry_s(self, job: Job) -> float:
         return retry_poll_s(self._since_s(job.created_ms), self._since_s(job.confirmed_ms or job.created_ms))
 
-    def _alert(self, job: Job, event: str, detail: str) -> None:
+    def _alert(self, job: Job, event: AlertName, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))
 
     def _since_s(self, moment_ms: int) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from gateway.core.events import AlertName
 from gateway.errors import UpstreamRefused
 
 RETRY_AFTER_S = 30
@@ -40,7 +41,7 @@ class Verdict:
     detail: str
     limited_by: str | None = None
     retry_after_s: int | None = None
-    alert: str | None = None
+    alert: AlertName | None = None
 
 
 def judge(refusal: UpstreamRefused) -> Verdict:

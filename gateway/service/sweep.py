@@ -73,7 +73,7 @@ class Sweep:
             except StoreUnavailable:
                 pass  # the next turn comes
             except Exception as exc:  # noqa: BLE001 one tenant's surprise must not end the sweep of all
-                self._sink(Alert(event="sweep.failed", detail=f"{name}: {exc!r}"))
+                self._sink(Alert.failure("sweep.failed", exc))
             await self._sleep(period_s)
 
     async def doubt_orphans(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.core.credits import format_credits
 from gateway.core.events import Alert
+from gateway.core.failure import describe
 from gateway.core.faultpoints import FaultPoint
 from gateway.core.job import Job
 from gateway.core.movements import Admission, Admitted, Denied
@@ -148,7 +149,7 @@ class SyncService:
         try:
             await self._settle(job, stream, body)
         except Exception as exc:  # noqa: BLE001 the caller must not wait for ever, nor the hold stand unnoticed
-            self._sending.sink(Alert.of(job, "job.settle_failed", repr(exc)))
+            self._sending.sink(Alert.of(job, "job.settle_failed", describe(exc)))
         await relay.end(broke)
 
     async def _settle(self, job: Job, stream: SyncStream, body: bytes | None) -> None:

@@ -117,7 +117,7 @@ class Tracker:
             except StoreUnavailable:
                 rest_s = STORE_RETRY_S
             except Exception as exc:  # noqa: BLE001 whatever it is, the next round may go well, and must be tried
-                self._sink(Alert(event="tracker.failed", detail=repr(exc)))
+                self._sink(Alert.failure("tracker.failed", exc))
                 rest_s = STORE_RETRY_S
             await self._sleep(rest_s)
 
@@ -139,7 +139,7 @@ class Tracker:
         except StoreUnavailable:
             return  # the lease runs out and the job is claimed again
         except Exception as exc:  # noqa: BLE001 one job's surprise must not end the tracking of all
-            self._sink(Alert(event="tracker.failed", detail=repr(exc), tenant=entry.tenant, job_id=entry.job_id))
+            self._sink(Alert.failure("tracker.failed", exc, tenant=entry.tenant, job_id=entry.job_id))
             due_in_s = FAILURE_MIN_S
         if due_in_s is None:
             self._watchlist.drop(entry)

@@ -6,122 +6,30 @@ Amounts are floats here, as in all of Prometheus; the account is the ledger.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, assert_never, get_args
+from typing import Literal, assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from gateway.core.credits import NANO
-from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import Alert, AlertName, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
 from gateway.core.quota import Window
+from gateway.telemetry.counted import OTHER, JobSeries, RequestSeries, StoreSeries, UpstreamSeries
+from gateway.telemetry.readiness import Readiness
 from gateway.telemetry.series import (
-    CALL_BUCKETS_S,
-    JOB_BUCKETS_S,
     LAG_BUCKETS_S,
-    REQUEST_BUCKETS_S,
-    STORE_BUCKETS_S,
     BudgetCollector,
     Children,
+    ReadinessCollector,
     Registry,
 )
-from gateway.telemetry.tally import Tally, Timings
-
-OTHER: Final = "other"
-"""Label value of every model that the catalogue does not know."""
 
 BreakerState = Literal["closed", "half_open", "open"]
-_STATUSES: Final = range(100, 600)
-
-
-class RequestSeries:
-    """Requests of tenants."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ("tenant", "model", "route", "status", "code")
-        self._requests = Tally("gateway_http_requests_total", "Requests answered.", labels, registry=registry)
-        self._rejections = Children(
-            Counter(
-                "gateway_rejections_total",
-                "Requests answered with an error code, by who set the limit where it is one.",
-                ("tenant", "code", "limited_by"),
-                registry=registry,
-            )
-        )
-        self._duration = Timings(
-            "gateway_http_request_duration_seconds",
-            "Time to answer a request, waiting that the caller asked for included.",
-            ("route", "status_class"),
-            buckets=REQUEST_BUCKETS_S,
-            registry=registry,
-        )
-
-    def observe(self, event: HttpRequest, model: str) -> None:
-        """Count one answered request."""
-        self._requests.add((event.tenant, model, event.route, event.status, event.code))
-        if event.code:
-            self._rejections(event.tenant, event.code, event.limited_by).inc()
-        self._duration.observe((event.route, f"{event.status // 100}xx"), event.latency_ms / 1000)
-
-
-class UpstreamSeries:
-    """Calls to the vendor, and how it stands."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ("operation", "model", "outcome", "status")
-        self._calls = Children(
-            Counter("gateway_upstream_calls_total", "Calls to the vendor, every attempt.", labels, registry=registry)
-        )
-        self._duration = Children(
-            Histogram(
-                "gateway_upstream_call_duration_seconds",
-                "Time of a call to the vendor.",
-                labels[:3],
-                buckets=CALL_BUCKETS_S,
-                registry=registry,
-            )
-        )
-
-    def observe(self, event: UpstreamCall, model: str) -> None:
-        """Count one call."""
-        self._calls(event.operation, model, event.outcome, _status(event.upstream_status)).inc()
-        self._duration(event.operation, model, event.outcome).observe(event.latency_ms / 1000)
-
-
-class JobSeries:
-    """Jobs that ended, each exactly once, and what they cost."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        owner = ("tenant", "model")
-
-        def total(name: str, documentation: str, labels: Sequence[str]) -> Children[Counter]:
-            return Children(Counter(name, documentation, labels, registry=registry))
-
-        self._ended = total("gateway_jobs_ended_total", "Jobs that ended, by their last state.", (*owner, "state"))
-        self._spent = total("gateway_spent_credits_total", "Credits charged for jobs that ended.", owner)
-        self._held = total("gateway_held_credits_total", "Credits that had been held for jobs that ended.", owner)
-        self._overrun = total("gateway_overrun_credits_total", "Credits charged above the hold.", owner)
-        self._duration = Children(
-            Histogram(
-                "gateway_job_duration_seconds",
-                "Time from admission to the end of a job.",
-                ("model", "state"),
-                buckets=JOB_BUCKETS_S,
-                registry=registry,
-            )
-        )
-
-    def observe(self, event: JobEnded, model: str) -> None:
-        """Count one end of a job."""
-        self._ended(event.tenant, model, event.state).inc()
-        self._spent(event.tenant, model).inc(event.cost / NANO)
-        self._held(event.tenant, model).inc(event.held / NANO)
-        self._overrun(event.tenant, model).inc(event.overrun / NANO)
-        self._duration(model, event.state).observe(event.duration_ms / 1000)
 
 
 class Metrics:
-    """All series. What events don't tell is set by whoever knows it; every method is thread-safe and cheap.
+    """All series. What events don't tell is set by whoever knows it.
 
-    But events are counted by the event loop alone (`gateway.telemetry.tally`).
+    Every method is thread-safe and cheap; but events are counted by the event loop alone (`gateway.telemetry.tally`).
 
     Args:
         version: Of the gateway, for ``gateway_build_info``.
@@ -132,6 +40,7 @@ class Metrics:
         self.requests = RequestSeries(registry)
         self.upstream = UpstreamSeries(registry)
         self.jobs = JobSeries(registry)
+        self._store = StoreSeries(registry)
         self._budgets = BudgetCollector()
         registry.register(self._budgets)
         ProcessCollector(registry=registry)
@@ -147,6 +56,8 @@ class Metrics:
             return Histogram(name, documentation, labels, buckets=buckets, registry=registry)
 
         self._alerts = Children(counter("gateway_alerts_total", "Log lines that want a person's attention.", "event"))
+        for name in get_args(AlertName):
+            self._alerts(name)  # from 0 on, else the first alert of its kind would be no increase
         self._webhooks = Children(
             counter("gateway_webhook_deliveries_total", "Attempts to deliver a webhook.", "tenant", "outcome")
         )
@@ -162,14 +73,6 @@ class Metrics:
             gauge("gateway_upstream_breaker_state", "1 for the state that the breaker is in.", "host", "state")
         )
         self._lag = histogram("gateway_tracker_lag_seconds", "How late a job was polled.", buckets=LAG_BUCKETS_S)
-        self._store = Children(
-            histogram(
-                "gateway_redis_call_duration_seconds",
-                "Time of a round trip to Redis.",
-                *("operation", "outcome"),
-                buckets=STORE_BUCKETS_S,
-            )
-        )
 
     def render(self) -> bytes:
         """Return all series in Prometheus's text format 0.0.4. Takes milliseconds: not for the event loop."""
@@ -217,9 +120,17 @@ class Metrics:
         """Record by how many seconds a job was polled after it was due."""
         self._lag.observe(lag_s)
 
-    def observe_redis(self, operation: str, duration_s: float, *, ok: bool) -> None:
-        """Record one round trip; ``operation`` is a script's name."""
-        self._store(operation, "ok" if ok else "failed").observe(duration_s)
+    def observe_redis(self, operation: str, duration_s: float) -> None:
+        """Record how long a call took that was answered; ``operation`` is a script's name."""
+        self._store.duration(operation).observe(duration_s)
+
+    def count_redis_failure(self, operation: str) -> None:
+        """Count a call that was not answered, or that Redis could not serve."""
+        self._store.failures(operation).inc()
+
+    def follow(self, readiness: Readiness) -> None:
+        """Show from now on whether this process is ready; once only."""
+        self._registry.register(ReadinessCollector(readiness))
 
 
 class MetricsSink:
@@ -251,10 +162,3 @@ class MetricsSink:
 
     def _label(self, model: str) -> str:
         return model if not model or self._known_model(model) else OTHER
-
-
-def _status(status: int | None) -> str:
-    """Return a vendor's status as a label; an absurd one must not make a series of its own."""
-    if status is None:
-        return ""
-    return str(status) if status in _STATUSES else OTHER

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gateway.core.credits import NANO
 from gateway.core.quota import Window
+from gateway.telemetry.readiness import Readiness
 
 Child = TypeVar("Child", Counter, Gauge, Histogram)
 
@@ -78,3 +79,24 @@ class BudgetCollector(Collector):
                 if window.limit is not None:
                     limit.add_metric(names, window.limit / NANO)
         return (spent, held, limit)
+
+
+class ReadinessCollector(Collector):
+    """What ``/readyz`` says, for rules."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield whether the process is ready, and a series for each check that stands in the way."""
+        reasons = self._readiness.reasons
+        ready = GaugeMetricFamily("gateway_ready", "1 where this process may be sent requests.", int(not reasons))
+        unready = GaugeMetricFamily(
+            "gateway_unready",
+            "1 for each check that keeps requests away; no series for one that does not.",
+            None,
+            ["check"],
+        )
+        for check in reasons:
+            unready.add_metric((check,), 1)
+        return (ready, unready)

@@ -69,6 +69,7 @@ class TenantApi:
     """Everything that the tenant API is made of.
 
     Attributes:
+        log_params: The parameters of jobs are logged, prompts included.
         public_url: ``GATEWAY_PUBLIC_URL``; empty: our URLs are derived from each request.
         body_deadline_s: Within this time a request's body must have arrived.
         beat_s: A stream of events that has nothing to say says so this often, lest a proxy take it for dead.
@@ -82,6 +83,7 @@ class TenantApi:
     waiting: Waiting
     catalogue: Catalogue
     sink: Sink
+    log_params: bool = False
     public_url: str = ""
     max_body_bytes: int = MIB
     max_asset_bytes: int = 32 * MIB

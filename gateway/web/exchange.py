@@ -41,6 +41,7 @@ class Exchange:
         headers: Lower-case name to value; repeated list headers joined, repeated single ones refused.
         argument: The path's parameter, raw (percent-escapes not decoded).
         body_read: The body was received to its end.
+        params: The body of a request to start a job, where it is to be logged.
         caller: Whose key the store has confirmed; None before, so that made-up keys name no tenant in metrics.
     """
 
@@ -51,6 +52,7 @@ class Exchange:
         "headers",
         "job",
         "model",
+        "params",
         "receive",
         "replayed",
         "request_id",
@@ -68,6 +70,7 @@ class Exchange:
         self.argument = ""
         self.model = ""
         self.trace_id = ""
+        self.params: bytes | None = None
         self.body_read = False
         self.replayed = False
         self.caller: Credential | None = None

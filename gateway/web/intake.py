@@ -48,6 +48,8 @@ async def job_request(api: TenantApi, exchange: Exchange, model: str) -> JobRequ
     idempotency_key = read.idempotency_key(headers)
     labels, webhook_url, trace = read.labels(headers), read.webhook_url(headers), trace_of(exchange)
     body = await read_body(exchange, max_bytes=api.max_body_bytes, deadline_s=api.body_deadline_s)
+    if api.log_params:
+        exchange.params = body
     return JobRequest(
         credential=credential,
         model=model,

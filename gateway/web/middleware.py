@@ -8,12 +8,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from itertools import count
 from time import perf_counter
-from traceback import extract_tb
 
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from gateway.core.events import Alert, HttpRequest
+from gateway.core.events import Alert, HttpRequest, ParamsRequest
 from gateway.errors import GatewayError, InvalidRequest, Refused, StoreError, UpstreamError
 from gateway.web import problems
 from gateway.web.api import TenantApi
@@ -116,29 +115,25 @@ class Edge:
 
     def _emit(self, exchange: Exchange, answer: Answer | None, latency_ms: float) -> None:
         caller, job = exchange.caller, exchange.job
-        self._api.sink(
-            HttpRequest(
-                method=exchange.scope["method"],
-                route=exchange.route or _UNMATCHED,
-                status=CALLER_GONE if answer is None else answer.status,
-                latency_ms=latency_ms,
-                request_id=exchange.request_id,
-                tenant="" if caller is None else caller.tenant,
-                key_id="" if caller is None else caller.key_id,
-                model=exchange.model,
-                job_id="" if job is None else job.id,
-                upstream_id="" if job is None else job.upstream_id or "",
-                trace_id=exchange.trace_id,
-                code="" if answer is None else answer.code,
-                limited_by="" if answer is None else answer.limited_by,
-                idempotent=exchange.replayed,
-                held=None if job is None else job.hold,
-                cost=None if job is None else job.cost,
-            )
+        event = HttpRequest(
+            method=exchange.scope["method"],
+            route=exchange.route or _UNMATCHED,
+            status=CALLER_GONE if answer is None else answer.status,
+            latency_ms=latency_ms,
+            request_id=exchange.request_id,
+            tenant="" if caller is None else caller.tenant,
+            key_id="" if caller is None else caller.key_id,
+            model=exchange.model,
+            job_id="" if job is None else job.id,
+            upstream_id="" if job is None else job.upstream_id or "",
+            trace_id=exchange.trace_id,
+            code="" if answer is None else answer.code,
+            limited_by="" if answer is None else answer.limited_by,
+            idempotent=exchange.replayed,
+            held=None if job is None else job.hold,
+            cost=None if job is None else job.cost,
         )
+        self._api.sink(event if exchange.params is None or caller is None else ParamsRequest.of(event, exchange.params))
 
     def _alert(self, exc: BaseException) -> None:
-        """Say where it broke; the exception's own text may quote a key or a prompt and stays out."""
-        frames = extract_tb(exc.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        self._api.sink(Alert(event="http.internal_error", detail=f"{type(exc).__name__} at {where}"))
+        self._api.sink(Alert.failure("http.internal_error", exc))

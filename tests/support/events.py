@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import Alert, Event, HttpRequest, JobEnded, ParamsRequest, UpstreamCall, WebhookDelivery
 
 _HOSTILE = (
     "",
@@ -34,19 +34,20 @@ upstream_calls = st.builds(
     cost=_amounts,
     error=text,
 )
-http_requests = st.builds(
-    HttpRequest,
-    method=text,
-    route=st.sampled_from(["/v2/{model}", "(none)"]),
-    status=st.sampled_from([200, 401, 406, 499, 503]),
-    latency_ms=_ms,
-    request_id=text,
-    tenant=_tenants,
-    model=_models,
-    code=st.sampled_from(["", "unauthenticated", "budget_exhausted"]),
-    limited_by=st.sampled_from(["", "tenant"]),
-    held=_amounts,
-)
+_request = {
+    "method": text,
+    "route": st.sampled_from(["/v2/{model}", "(none)"]),
+    "status": st.sampled_from([200, 401, 406, 499, 503]),
+    "latency_ms": _ms,
+    "request_id": text,
+    "tenant": _tenants,
+    "model": _models,
+    "code": st.sampled_from(["", "unauthenticated", "budget_exhausted"]),
+    "limited_by": st.sampled_from(["", "tenant"]),
+    "held": _amounts,
+}
+http_requests = st.builds(HttpRequest, **_request)
+params_requests = st.builds(ParamsRequest, params=text, **_request)
 jobs_ended = st.builds(
     JobEnded,
     tenant=_tenants,
@@ -59,7 +60,7 @@ jobs_ended = st.builds(
     estimated=st.booleans(),
     overrun=st.integers(0, 10**12),
     duration_ms=st.integers(0, 10**7),
-    reason=text,
+    code=st.sampled_from(["", "upstream_error"]),
 )
 webhook_deliveries = st.builds(
     WebhookDelivery,
@@ -76,5 +77,5 @@ webhook_deliveries = st.builds(
 alerts = st.builds(Alert, event=st.sampled_from(["job.unknown", "upstream.auth_failed"]), detail=text, model=_models)
 
 mixed_runs: st.SearchStrategy[list[Event]] = st.lists(
-    upstream_calls | http_requests | jobs_ended | webhook_deliveries | alerts, max_size=40
+    upstream_calls | http_requests | params_requests | jobs_ended | webhook_deliveries | alerts, max_size=40
 )

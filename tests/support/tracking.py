@@ -57,6 +57,12 @@ class Figures:
         """See `Gauges.set_jobs`."""
         self.jobs = dict(counts)
 
+    def observe_redis(self, operation: str, duration_s: float) -> None:
+        """See `StoreWatch.observe_redis`."""
+
+    def count_redis_failure(self, operation: str) -> None:
+        """See `StoreWatch.count_redis_failure`."""
+
     def set_due_jobs(self, count: int) -> None:
         """See `Gauges.set_due_jobs`."""
         self.due = count

@@ -180,7 +180,7 @@ def test_a_traceback_shows_no_local_variables(*, terminal: bool) -> None:
 
 
 def test_events_have_no_field_for_a_secret() -> None:
-    """No event can carry a key, a prompt, a body or headers: there is nowhere to put them."""
+    """No event can carry a key, a prompt, a body or headers: there is nowhere to put them (`params` is opted into)."""
     names = {
         field.name for kind in (UpstreamCall, HttpRequest, JobEnded, WebhookDelivery, Alert) for field in fields(kind)
     }

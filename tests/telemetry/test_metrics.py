@@ -4,31 +4,25 @@ import io
 import json
 from collections import Counter
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
-from prometheus_client.parser import text_string_to_metric_families
 from support import events
+from support.scrape import Series, parsed, total
 
-from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall
+from gateway.core.events import Alert, AlertName, Event, HttpRequest, JobEnded, UpstreamCall
 from gateway.core.quota import Window
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink
+from gateway.telemetry.readiness import Readiness
 from gateway.telemetry.sinks import fan_out
 from gateway.telemetry.writer import LineWriter
-
-Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scraped(metrics: Metrics) -> Series:
     """Return every sample as Prometheus reads it."""
-    families = text_string_to_metric_families(metrics.render().decode())
-    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
-
-
-def total(series: Series, name: str, **labels: str) -> float:
-    """Sum a metric over the series that have these labels."""
-    return sum(value for (found, has), value in series.items() if found == name and has >= labels.items())
+    return parsed(metrics.render().decode())
 
 
 def catalogue(model: str) -> bool:
@@ -54,7 +48,8 @@ def test_logs_and_metrics_agree(run: list[Event]) -> None:
     assert total(series, "gateway_http_request_duration_seconds_count") == names["http.request"]
     assert total(series, "gateway_upstream_call_duration_seconds_count") == names["upstream.call"]
     assert total(series, "gateway_job_duration_seconds_count") == names["job.ended"]
-    assert total(series, "gateway_rejections_total") == sum("code" in line for line in written)
+    rejected = sum(line["event"] == "http.request" and "code" in line for line in written)
+    assert total(series, "gateway_rejections_total") == rejected
     for name in ("job.unknown", "upstream.auth_failed"):
         assert total(series, "gateway_alerts_total", event=name) == names[name]
     for outcome in ("ok", "refused", "unsent", "ambiguous", "invalid"):
@@ -196,7 +191,8 @@ def test_what_events_do_not_tell_is_set() -> None:
     metrics.set_breaker("api.segmind.com", "open")
     metrics.set_breaker("api.segmind.com", "half_open")
     metrics.observe_tracker_lag(2.5)
-    metrics.observe_redis("admit", 0.0007, ok=True)
+    metrics.observe_redis("admit", 0.0007)
+    metrics.count_redis_failure("admit")
     metrics.count_dropped_lines(3)
     series = scraped(metrics)
     assert total(series, "gateway_jobs", state="UNKNOWN") == 2
@@ -205,7 +201,8 @@ def test_what_events_do_not_tell_is_set() -> None:
     assert total(series, "gateway_upstream_breaker_state", state="half_open") == 1
     assert total(series, "gateway_upstream_breaker_state") == 1
     assert total(series, "gateway_tracker_lag_seconds_sum") == 2.5
-    assert total(series, "gateway_redis_call_duration_seconds_bucket", operation="admit", outcome="ok", le="0.001") == 1
+    assert total(series, "gateway_redis_call_duration_seconds_bucket", operation="admit", le="0.001") == 1
+    assert total(series, "gateway_redis_failures_total", operation="admit") == 1
     assert total(series, "gateway_log_lines_dropped_total") == 3
     assert total(series, "gateway_build_info", version="1.2.3") == 1
 
@@ -216,3 +213,24 @@ def test_two_sets_of_metrics_share_nothing() -> None:
     one.count_alert(Alert(event="job.unknown", detail="x"))
     assert total(scraped(one), "gateway_alerts_total") == 1
     assert total(scraped(other), "gateway_alerts_total") == 0
+
+
+def test_alerts_count_from_zero() -> None:
+    """Every kind of alert has its series before the first one: else that would be no increase to a rule."""
+    series = scraped(Metrics(version="1"))
+    assert {dict(has)["event"] for name, has in series if name == "gateway_alerts_total"} == set(get_args(AlertName))
+
+
+def test_readiness_is_shown_with_its_reasons() -> None:
+    """Ready is 1 or 0, and each check that stands in the way has a series until it is cleared."""
+    metrics, readiness = Metrics(version="1"), Readiness(store="not checked yet")
+    metrics.follow(readiness)
+    readiness.block("draining", "SIGTERM")
+    series = scraped(metrics)
+    assert total(series, "gateway_ready") == 0
+    assert {dict(has)["check"] for name, has in series if name == "gateway_unready"} == {"store", "draining"}
+    readiness.clear("store")
+    readiness.clear("draining")
+    series = scraped(metrics)
+    assert total(series, "gateway_ready") == 1
+    assert not [name for name, _ in series if name == "gateway_unready"]

@@ -1,0 +1,43 @@
+"""Metrics with a series in every family."""
+
+from __future__ import annotations
+
+from gateway.core.events import HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.quota import Window
+from gateway.telemetry.metrics import Metrics, MetricsSink
+from gateway.telemetry.readiness import Readiness
+
+
+def everything() -> Metrics:
+    """Return metrics that were told of one of each thing."""
+    metrics = Metrics(version="1.2.3")
+    metrics.follow(Readiness(store="not checked yet"))
+    sink = MetricsSink(metrics, known_model=lambda _: False)
+    sink(HttpRequest(method="GET", route="/v1/models", status=401, latency_ms=1, request_id="r", code="not_found"))
+    sink(UpstreamCall(operation="submit", outcome="ok", latency_ms=1, upstream_status=200))
+    sink(
+        JobEnded(
+            tenant="ads",
+            key_id="k",
+            model="m",
+            job_id="j",
+            state="COMPLETED",
+            held=1,
+            cost=2,
+            estimated=False,
+            overrun=1,
+            duration_ms=1,
+        )
+    )
+    sink(
+        WebhookDelivery(
+            tenant="ads", job_id="j", type="job.completed", receiver="h", attempt=1, outcome="delivered", latency_ms=1
+        )
+    )
+    metrics.set_jobs({"ACCEPTED": 1})
+    metrics.set_budgets({"ads": [Window("day", 10, 1, 1)]})
+    metrics.set_breaker("api.segmind.com", "closed")
+    metrics.observe_redis("admit", 0.001)
+    metrics.count_redis_failure("admit")
+    metrics.count_sink_failure("LogSink")
+    return metrics

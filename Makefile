@@ -9,7 +9,7 @@ HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test bench tools image demo run lock clean
+.PHONY: help install check test bench tools chart-docs image demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ $(TOOLS_READY): tests/chart/requirements.lock tests/chart/helm.lock
 	install -D -m 755 $(HELM_PARTS)/helm/helm $(TOOLS)/bin/helm
 	rm -rf $(HELM_PARTS)
 	touch $@
+
+chart-docs: $(READY) ## the table of values in the chart's README
+	PYTHONPATH=tests $(BIN)/python -m chart.values_table
 
 image: ## the container image, segmind-gateway:<version> (CONTAINER=podman, IMAGE_FLAGS=... for another builder)
 	$(CONTAINER) build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag segmind-gateway:$(VERSION) .

@@ -19,15 +19,20 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* The image, its security context, the settings and the secrets. Takes {root, settings, upstreamKey}: a map of environment
-     variables, and whether this container calls the vendor: one that does not never sees the key. */}}
-{{- define "segmind-gateway.container" -}}
+{{/* The image and what a container may do. Takes {root}. */}}
+{{- define "segmind-gateway.imageAndSecurity" -}}
 image: {{ include "segmind-gateway.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* A container of the gateway: image, settings and secrets. Takes {root, settings, upstreamKey}: a map of environment
+     variables, and whether this container calls the vendor: one that does not never sees the key. */}}
+{{- define "segmind-gateway.container" -}}
+{{ include "segmind-gateway.imageAndSecurity" . }}
 env:
   {{- range $name, $value := .settings }}
   - name: {{ $name }}
@@ -35,11 +40,23 @@ env:
   {{- end }}
   - name: GATEWAY_LOG_LEVEL
     value: {{ .root.Values.logLevel }}
+  {{- with .root.Values.valkey }}
+  {{- if .enabled }}
+  - name: VALKEY_PASSWORD
+    valueFrom:
+      secretKeyRef:
+        name: {{ .existingSecret }}
+        key: {{ .existingSecretKey }}
+  - name: GATEWAY_REDIS_URL
+    value: redis://:$(VALKEY_PASSWORD)@{{ include "segmind-gateway.fullname" $.root }}-valkey:6379/0
+  {{- else }}
   - name: GATEWAY_REDIS_URL
     valueFrom:
       secretKeyRef:
-        name: {{ .root.Values.redis.existingSecret }}
-        key: {{ .root.Values.redis.existingSecretKey }}
+        name: {{ $.root.Values.redis.existingSecret }}
+        key: {{ $.root.Values.redis.existingSecretKey }}
+  {{- end }}
+  {{- end }}
   {{- if .upstreamKey }}
   - name: SEGMIND_API_KEY_FILE
     value: /run/secrets/upstream/{{ .root.Values.upstream.existingSecretKey }}
@@ -82,8 +99,8 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Where the pods of a component may run. Takes {root, component, values}. */}}
-{{- define "segmind-gateway.scheduling" -}}
+{{/* Where the pods of a component may run. Takes {values}. */}}
+{{- define "segmind-gateway.placement" -}}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
@@ -93,6 +110,11 @@ priorityClassName: {{ . }}
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The same, spread over zones and nodes. Takes {root, component, values}. */}}
+{{- define "segmind-gateway.scheduling" -}}
+{{ include "segmind-gateway.placement" . }}
 {{- if .values.topologySpread.enabled }}
 topologySpreadConstraints:
   {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}

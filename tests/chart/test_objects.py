@@ -13,12 +13,13 @@ SECRET = re.compile(r"SG_[0-9a-fA-F]{16}|sgw_|rediss?://|password", re.IGNORECAS
 
 
 def _pods(release: Rendered) -> Iterator[Manifest]:
-    yield from (item["spec"]["template"]["spec"] for item in release.of_kind("Deployment", "Job"))
+    yield from (item["spec"]["template"]["spec"] for item in release.of_kind("Deployment", "Job", "StatefulSet"))
+    yield from (item["spec"] for item in release.of_kind("Pod"))
 
 
 def _selectors(release: Rendered) -> dict[str, Any]:
     """Return what is immutable or selects pods, by object."""
-    kinds = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
+    kinds = ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy")
     return {
         f"{item['kind']}/{item['metadata']['name']}": item["spec"].get("selector", item["spec"].get("podSelector"))
         for item in release.of_kind(*kinds)
@@ -50,9 +51,10 @@ def test_secrets_come_by_reference_only(example: Rendered) -> None:
     """No Secret is rendered, no ConfigMap holds one, and both secrets reach the pods from those named."""
     assert example.of_kind("Secret") == []
     assert [item for item in example.of_kind("ConfigMap") if SECRET.search(yaml.safe_dump(item["data"]))] == []
+    bundled = bool(example.of_kind("StatefulSet"))
+    name, secret = ("VALKEY_PASSWORD", "gateway-valkey") if bundled else ("GATEWAY_REDIS_URL", "gateway-redis")
     for pod in _pods(example):
-        reference = _env(pod["containers"][0])["GATEWAY_REDIS_URL"]["valueFrom"]["secretKeyRef"]
-        assert reference == {"name": "gateway-redis", "key": "GATEWAY_REDIS_URL"}
+        assert _env(pod["containers"][0])[name]["valueFrom"]["secretKeyRef"] == {"name": secret, "key": name}
     serve = example.one("Deployment")["spec"]["template"]["spec"]
     (mount,) = [item for item in serve["containers"][0]["volumeMounts"] if item["name"] == "upstream-key"]
     (volume,) = [item for item in serve["volumes"] if item["name"] == "upstream-key"]
@@ -178,7 +180,7 @@ def test_extra_objects_and_settings_are_rendered(helm: Helm) -> None:
     settings = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
     release = helm.render("--values", PRODUCTION, *settings)
     assert release.one("ConfigMap", "-extra")["metadata"]["name"] == "gw-extra"
-    assert [_env(pod["containers"][0])["GATEWAY_WORKERS"]["value"] for pod in _pods(release)] == ["2", "2"]
+    assert [_env(pod["containers"][0])["GATEWAY_WORKERS"]["value"] for pod in _pods(release)] == ["2", "2", "2"]
 
 
 @pytest.mark.parametrize(("values", "tenant"), [("minimal", "my-team"), ("production", "video-team")])

@@ -17,7 +17,7 @@ from gateway.upstream import wire
 from gateway.upstream.auth import KeyAuth, KeyRing
 from gateway.upstream.call import Call, Record
 from gateway.upstream.failures import at_edge
-from gateway.upstream.redaction import redact_bytes
+from gateway.upstream.redaction import StreamRedaction, redact_bytes
 from gateway.upstream.stream import VendorStream
 from gateway.upstream.transport import HEADERS, Timeouts
 
@@ -92,8 +92,11 @@ class Exchange:
         if response.is_success and _streamable(response):
             record.cost = vendor_credits(response.headers.get("x-cost"))
             record.upstream_id = wire.upstream_id(response.headers.get("x-request-id")) or ""
-            headers = wire.response_headers(response.headers, self._keys.secrets())
-            return VendorStream(response, record, headers=headers, max_bytes=call.max_bytes, deadline=deadline)
+            secrets = self._keys.secrets()
+            headers, redaction = wire.response_headers(response.headers, secrets), StreamRedaction(secrets)
+            return VendorStream(
+                response, record, headers=headers, redaction=redaction, max_bytes=call.max_bytes, deadline=deadline
+            )
         if response.is_success:
             await _close(response)
             raise UpstreamInvalidResponse("HTML or a compressed body where a model's output should be")

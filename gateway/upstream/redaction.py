@@ -25,3 +25,32 @@ def redact_bytes(body: bytes, secrets: Sequence[Secret]) -> bytes:
         if key in body:
             body = body.replace(key, _MASK.encode() * len(key))
     return body
+
+
+class StreamRedaction:
+    """Mask our keys in a body that comes in chunks, wherever those are cut; its length and every other byte stay.
+
+    Held back is only an end of a chunk that could be a key's beginning, so that a stream goes on as it comes.
+    """
+
+    def __init__(self, secrets: Sequence[Secret]) -> None:
+        self._secrets = secrets
+        self._keys = [secret.reveal().encode("ascii") for secret in secrets]
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take a chunk; return what can be passed on, which may be nothing."""
+        data = redact_bytes(self._held + chunk, self._secrets)
+        held = max((_overlap(data, key) for key in self._keys), default=0)
+        self._held = data[len(data) - held :]
+        return data[: len(data) - held]
+
+    def rest(self) -> bytes:
+        """Return what is held back at the end of the body: no key follows any more."""
+        held, self._held = self._held, b""
+        return held
+
+
+def _overlap(data: bytes, key: bytes) -> int:
+    """Return how many bytes at the end of ``data`` are the beginning of ``key``, but not all of it."""
+    return next((size for size in range(min(len(key) - 1, len(data)), 0, -1) if data.endswith(key[:size])), 0)

@@ -11,6 +11,7 @@ import httpx
 from gateway.errors import UpstreamAmbiguous
 from gateway.upstream.call import Record
 from gateway.upstream.failures import at_edge
+from gateway.upstream.redaction import StreamRedaction
 
 
 class VendorStream:
@@ -29,6 +30,7 @@ class VendorStream:
         record: Record,
         *,
         headers: Mapping[str, str],
+        redaction: StreamRedaction,
         max_bytes: int,
         deadline: float,
     ) -> None:
@@ -38,11 +40,12 @@ class VendorStream:
         self.upstream_id = record.upstream_id or None
         self._response = response
         self._record = record
+        self._redaction = redaction
         self._left_bytes = max_bytes
         self._deadline = deadline
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes.
+        """Yield the body as it comes, our keys in it masked.
 
         Raises:
             UpstreamAmbiguous: It breaks off, is larger than allowed, or takes longer than a sync call may.
@@ -50,7 +53,10 @@ class VendorStream:
         source = self._response.aiter_raw()
         try:
             while chunk := await at_edge(self._next(source), status=self.status):
-                yield chunk
+                if fit := self._redaction.feed(chunk):
+                    yield fit
+            if fit := self._redaction.rest():
+                yield fit
         except GeneratorExit:
             raise
         except BaseException as exc:

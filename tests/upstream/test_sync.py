@@ -143,3 +143,23 @@ async def test_an_absurd_cost_is_none(made: Bench, vendor: RawUpstream, cost: st
     vendor.reply = answers(200, b"x", f"x-cost: {cost}", content_type="image/png")
     stream = await made.client.sync(MODEL, b"{}", {}, CONTEXT)
     assert (stream.cost, await read(stream)) == (None, b"x")
+
+
+async def test_a_key_in_two_chunks_is_masked(made: Bench, vendor: RawUpstream) -> None:
+    """A body that quotes our key comes out masked, though it arrives in halves; what came before is not held up."""
+    go_on = asyncio.Event()
+    body = f'{{"echo":"{KEY}"}}'.encode()
+    cut = body.index(b"SG_") + 7
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:cut])
+        await go_on.wait()
+        writer.write(body[cut:])
+
+    vendor.reply = reply
+    stream = await made.client.sync(MODEL, b"{}", {}, CONTEXT)
+    chunks = stream.chunks()
+    assert await anext(chunks) == b'{"echo":"'
+    go_on.set()
+    rest = b"".join([chunk async for chunk in chunks])
+    assert rest == b"*" * len(KEY) + b'"}'

@@ -9,7 +9,7 @@ HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test bench tools chart-docs image demo run lock clean
+.PHONY: help install check test bench tools chart-docs image sbom demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ chart-docs: $(READY) ## the table of values in the chart's README
 
 image: ## the container image, segmind-gateway:<version> (CONTAINER=podman, IMAGE_FLAGS=... for another builder)
 	$(CONTAINER) build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag segmind-gateway:$(VERSION) .
+
+sbom: $(READY) ## what the image holds: bill of materials (CycloneDX) and licences, in dist
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json requirements.lock
+	$(BIN)/pip-licenses --packages $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/\1/p' requirements.lock) --format markdown --output-file dist/licences.md
 
 demo: $(READY) ## one Kling job through the real SDK to COMPLETED, with its cost
 	$(BIN)/gateway demo

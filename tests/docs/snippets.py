@@ -1,8 +1,8 @@
 """The fenced blocks of a page as one shell script, so that a page is run as a reader would paste it.
 
-``sh`` and ``python`` blocks are run in order, in one shell. A ``yaml`` or ``python`` block that begins with ``# name.ext`` is
-written to that file first. ``<!-- not run: reason -->`` right above a block leaves it out; ``<!-- runs until stopped -->``
-starts it, waits until the gateway says that it has started, and stops it.
+``sh`` and ``python`` blocks are run in order, in one shell. A ``yaml`` or ``python`` block that begins with
+``# name.ext`` is written to that file first. ``<!-- not run: reason -->`` right above a block leaves it out;
+``<!-- runs until stopped -->`` starts it, waits until the gateway says that it has started, and stops it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 _FILE = re.compile(r"# (?P<name>[\w.-]+\.(?:yaml|py))\n")
 _UNTIL_STOPPED = """{{ {command}
 }} > started.log 2>&1 & job=$!

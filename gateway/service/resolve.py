@@ -21,7 +21,7 @@ _RELEASED_AS: Final[Mapping[JobState, FreeState]] = {
 class Survey(Protocol):
     """Reads the jobs of all tenants. Raises `StoreUnavailable`."""
 
-    async def newest(self, *, limit: int, state: JobState | None, tenant: str | None) -> Sequence[Job]:
+    async def newest(self, *, limit: int, state: JobState | None = None, tenant: str | None = None) -> Sequence[Job]:
         """Read the newest jobs, newest first; with a state, those of each tenant's last 1,000 that are in it."""
 
     async def find(self, job_id: str) -> Job | None:

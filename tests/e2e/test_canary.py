@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from support.fleet import Fleet, Member, fleet_on
 from support.gateway import TENANT, eventually
-from support.ledger import UNLIMITED
+from support.ports import UNLIMITED
 from support.raw_upstream import RawUpstream
 from support.receiver import host_of, receiving, takes
 from support.vendor import KEY, KLING

@@ -15,8 +15,6 @@ from gateway.core.job import Job, JobState
 from gateway.core.policy import Policy
 from gateway.core.tenant import TenantPolicy
 from gateway.sandbox import Fault
-from gateway.store.scripts import load_scripts
-from gateway.store.survey import RedisSurvey
 
 MODEL: Final = "/v2/flux-2-pro"
 INPUTS: Final = {"prompt": "cat and dog are dancing."}
@@ -170,7 +168,7 @@ async def test_the_process_is_killed_while_it_sends(redis_url: str, tmp_path: Pa
         with pytest.raises(httpx.TransportError):
             await sending
         await fleet.all_ended()
-        (job,) = await RedisSurvey(fleet.store.client, fleet.store.scripts, load_scripts()).newest(limit=9)
+        (job,) = await fleet.store.survey.newest(limit=9)
         (accepted,) = fleet.vendor.sandbox.accepted
         assert (job.state, job.upstream_id) == (JobState.COMPLETED, accepted["request_id"])
         assert await fleet.money() == (nano(str(accepted["billed"])), 0)

@@ -190,7 +190,7 @@ async def test_an_equal_job_that_is_being_sent(desk: Desk, tenant: str) -> None:
     desk.row()
     await desk.at(15)
     assert (await desk.states(waiting)) == [(JobState.UNKNOWN, None)]
-    await accept(desk.store.ledger, desk.doubts, sending, "v1")
+    await accept(desk.store.ledger, desk.store.doubts, sending, "v1")
     desk.row("v2", 2)
     await desk.at(20)
     assert await desk.states(sending, waiting) == [(JobState.ACCEPTED, "v1"), (JobState.ACCEPTED, "v2")]
@@ -200,10 +200,10 @@ async def test_an_answer_that_comes_late(desk: Desk) -> None:
     """A job that was given up on is accepted by its late answer, in one write if it was not, and only by a free id."""
     prompt, late, beaten = await desk.sent("f1"), await desk.doubted("f2"), await desk.doubted("f3")
     other = await desk.doubted("f3", "other")
-    assert await desk.doubts.claim("v3", other)
+    assert await desk.store.doubts.claim("v3", other)
     for job, upstream_id in ((prompt, "v1"), (late, "v2"), (beaten, "v3")):
         for _ in range(2):  # as when a reply was lost
-            await accept(desk.store.ledger, desk.doubts, job, upstream_id)
+            await accept(desk.store.ledger, desk.store.doubts, job, upstream_id)
     assert await desk.states(prompt, late, beaten) == [
         (JobState.ACCEPTED, "v1"), (JobState.ACCEPTED, "v2"), (JobState.UNKNOWN, None),
     ]  # fmt: skip
@@ -219,7 +219,7 @@ async def test_a_claim_that_came_too_late(desk: Desk) -> None:
             return await super().adopt(tenant, job_id, upstream_id)
 
     beaten = Beaten(desk.store.scripts, load_scripts(), Policy, EpochGuard(desk.store.client))
-    await accept(beaten, desk.doubts, late, "v2")
+    await accept(beaten, desk.store.doubts, late, "v2")
     desk.row("v1", 1)
     desk.row("v2", 2)
     await desk.at(15)
@@ -229,8 +229,8 @@ async def test_a_claim_that_came_too_late(desk: Desk) -> None:
 async def test_a_claim_outlives_its_process(desk: Desk) -> None:
     """A row that a job had claimed when the process died is still that job's, and no equal one's."""
     older, younger = await desk.doubted(), await desk.doubted()
-    assert await desk.doubts.claim("v1", younger)
-    assert not await desk.doubts.claim("v1", older)
+    assert await desk.store.doubts.claim("v1", younger)
+    assert not await desk.store.doubts.claim("v1", older)
     desk.row()
     await desk.at(10)
     assert await desk.states(older, younger) == [(JobState.UNKNOWN, None), (JobState.ACCEPTED, "v1")]
@@ -285,9 +285,9 @@ async def test_operators(desk: Desk) -> None:
 async def test_looks_are_forgotten_with_the_doubt(desk: Desk) -> None:
     """A look at a job that is no longer UNKNOWN records nothing."""
     job = await desk.sent()
-    assert await desk.doubts.note(job, readable=True) is None
-    doubts, now_ms = await desk.doubts.unknown()
+    assert await desk.store.doubts.note(job, readable=True) is None
+    doubts, now_ms = await desk.store.doubts.unknown()
     assert (doubts, now_ms) == ([], START_MS)
     await desk.store.ledger.doubt(job.tenant, job.id, "reset")
-    assert await desk.doubts.note(job, readable=True) == START_MS
-    assert [doubt.looked_ms for doubt in (await desk.doubts.unknown())[0]] == [START_MS]
+    assert await desk.store.doubts.note(job, readable=True) == START_MS
+    assert [doubt.looked_ms for doubt in (await desk.store.doubts.unknown())[0]] == [START_MS]

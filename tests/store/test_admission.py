@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
-from support.ledger import CLOCK_START_US, CREDIT, UNLIMITED, Store, admission, counters, dump, window_id
+from support.ledger import CLOCK_START_US, CREDIT, Store, admission, counters, dump, window_id
+from support.ports import UNLIMITED
 
 from gateway.core.credits import MAX_NANO
 from gateway.core.movements import Admission, Admitted, Denied

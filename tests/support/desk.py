@@ -22,11 +22,8 @@ from gateway.service.learn import Learner
 from gateway.service.resolve import JobAdmin
 from gateway.service.rules import Rules
 from gateway.service.watchlist import Watchlist
-from gateway.store.doubts import RedisDoubts
-from gateway.store.learned import RedisExperience
 from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import load_scripts
-from gateway.store.survey import RedisSurvey
 
 MODEL: Final = "kling-2.6"
 START_MS: Final = CLOCK_START_US // 1000
@@ -59,7 +56,6 @@ class Desk:
     """An adopter, what it works on, and what it told."""
 
     store: Store
-    doubts: RedisDoubts
     books: Books
     adopter: Adopter
     admin: JobAdmin
@@ -128,10 +124,9 @@ async def desk_on(redis_url: str, policy: Policy) -> AsyncIterator[Desk]:
         await set_clock(store.client, CLOCK_START_US)
         events: list[Event] = []
         rules, books = Rules(policy, load_catalogue()), Books()
-        doubts = RedisDoubts(store.client, store.scripts, library)
-        learner = Learner(RedisExperience(store.client, store.scripts, library), rules)
+        learner = Learner(store.experience, rules)
         adopter = Adopter(
-            doubts=doubts,
+            doubts=store.doubts,
             history=books,
             ledger=store.ledger,
             finisher=Finisher(store.ledger, store.jobs, learner, Watchlist(store.due), events.append),
@@ -140,6 +135,6 @@ async def desk_on(redis_url: str, policy: Policy) -> AsyncIterator[Desk]:
             sweeper=store.sweeper,
             sink=events.append,
         )
-        admin = JobAdmin(RedisSurvey(store.client, store.scripts, library), doubts, store.ledger)
-        yield Desk(store, doubts, books, adopter, admin, await store.caller("team"), events)
+        admin = JobAdmin(store.survey, store.doubts, store.ledger)
+        yield Desk(store, books, adopter, admin, await store.caller("team"), events)
         await assert_audited(store.client)

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import httpx
 from support.gateway import DEADLINE_S, TENANT, eventually, scaled
-from support.ledger import UNLIMITED, Store, open_store
+from support.ledger import Store, open_store
+from support.ports import UNLIMITED
 from support.valkey import WATCHDOG
 from support.vendor import KEY, KLING
 

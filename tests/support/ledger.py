@@ -11,24 +11,30 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
 
+from redis.asyncio import RedisCluster
+from support.ports import Ports, shift_times
+
 from gateway.core.job import new_job_id
 from gateway.core.movements import Admission
 from gateway.core.policy import Policy
-from gateway.core.tenant import Credential, RateLimit, TenantPolicy, WindowName, new_api_key
+from gateway.core.tenant import Credential, WindowName
 from gateway.service.audit import Auditor
 from gateway.store import keys
 from gateway.store.connect import RedisClient, open_redis
+from gateway.store.doubts import RedisDoubts
 from gateway.store.due import RedisDue
 from gateway.store.epoch import EpochGuard
 from gateway.store.jobs import RedisJobs
+from gateway.store.learned import RedisExperience
 from gateway.store.ledger import RedisLedger
 from gateway.store.ledgers import RedisLedgers
+from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import PRELUDE, Script, Scripts, load_scripts
+from gateway.store.survey import RedisSurvey
 from gateway.store.sweeper import RedisSweeper
 from gateway.store.tenants import RedisTenants
 from gateway.store.webhooks import RedisDeliveries
 
-UNLIMITED: Final = RateLimit(limit=1_000_000, period_s=1, burst=1_000_000)
 CREDIT: Final = 1_000_000_000
 CLOCK: Final = "{test}:clock"
 """Where `clocked` scripts read the time, as the two words of TIME."""
@@ -36,30 +42,20 @@ CLOCK_START_US: Final = 1_770_000_000_000_000
 """What `CLOCK` says at first: Monday 2026-02-02, 02:40 UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store(Ports):
     """A client and the adapters on it."""
 
     client: RedisClient
     scripts: Scripts
     tenants: RedisTenants
     ledger: RedisLedger
-    jobs: RedisJobs
-    due: RedisDue
-    sweeper: RedisSweeper
     deliveries: RedisDeliveries
     hooks: RedisDue
 
-    async def caller(self, tenant: str = "team", **policy: Any) -> Credential:  # noqa: ANN401  # fields of TenantPolicy
-        """Put a tenant on record, without rate limits unless the policy has some, and return a new key of it."""
-        await self.tenants.put(TenantPolicy(tenant, **{"submit": UNLIMITED, "read": UNLIMITED, **policy}))
-        return await self.key(tenant)
-
-    async def key(self, tenant: str = "team") -> Credential:
-        """Add a key to a tenant."""
-        credential, _ = new_api_key(tenant)
-        assert await self.tenants.add_key(credential, "test", ttl_s=None)
-        return credential
+    async def pass_time(self, seconds: float) -> None:
+        """See `Ports.pass_time`."""
+        await shift_times(self.client, seconds)
 
 
 @asynccontextmanager
@@ -72,18 +68,43 @@ async def open_store(
     library, rules = library or load_scripts(), policy or Policy()
     try:
         yield Store(
-            client,
-            scripts,
-            RedisTenants(client, scripts, library),
-            RedisLedger(scripts, library, lambda: rules, epoch),
-            RedisJobs(scripts, library, epoch),
-            RedisDue(scripts, library),
-            RedisSweeper(client),
-            RedisDeliveries(client, scripts, library),
-            RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS),
+            client=client,
+            scripts=scripts,
+            tenants=RedisTenants(client, scripts, library),
+            ledger=RedisLedger(scripts, library, lambda: rules, epoch),
+            jobs=RedisJobs(scripts, library, epoch),
+            due=RedisDue(scripts, library),
+            sweeper=RedisSweeper(client),
+            doubts=RedisDoubts(client, scripts, library),
+            experience=RedisExperience(client, scripts, library),
+            survey=RedisSurvey(client, scripts, library),
+            deliveries=RedisDeliveries(client, scripts, library),
+            hooks=RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS),
         )
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def empty_store(url: str) -> AsyncIterator[Store]:
+    """Connect to a server or a cluster that holds nothing but the mark of a ledger."""
+    async with open_store(url) as store:
+        if isinstance(store.client, RedisCluster):
+            await store.client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        else:
+            await store.client.flushall()
+        await ensure_epoch(store.client)
+        yield store
+
+
+@asynccontextmanager
+async def clocked_store(url: str) -> AsyncIterator[Store]:
+    """Connect to an empty server with scripts that read the time that `set_clock` sets."""
+    async with open_store(url, library=clocked(load_scripts())) as store:
+        await store.client.flushall()
+        await ensure_epoch(store.client)
+        await set_clock(store.client, CLOCK_START_US)
+        yield store
 
 
 def clocked(library: Mapping[str, Script]) -> Mapping[str, Script]:

@@ -1,4 +1,4 @@
-"""The ledger scripts on a real server side by side with the ledger in plain Python: each call goes to both."""
+"""The ledger scripts on a real server side by side with the ledger in memory: each call goes to both."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from support.ledger import Store, assert_audited, clocked, dump, nonzero, open_store, replayed, set_clock
-from support.ledger_model import LedgerModel, Verdict
+from support.memory import Books, Memory, MemoryTenants
+from support.memory_ledger import MemoryLedger
 
-from gateway.core.movements import (
-    Admission,
-    Admitted,
-    Denied,
-    Finished,
-)
-from gateway.core.quota import window_end
+from gateway.core.movements import Admission, Admitted, Finished
+from gateway.core.ports import Ledger
 from gateway.core.tenant import Credential, TenantPolicy
 from gateway.errors import StoreUnavailable
 from gateway.store import keys
@@ -33,8 +29,7 @@ class LedgerPair:
     """One tenant on both ledgers, at a time that the test sets. Blocking, on an event loop of its own.
 
     Attributes:
-        ledger: The one on the server; its calls go through `write`.
-        model: The one in Python.
+        books: The tenant's, in memory.
         now: The time of both.
     """
 
@@ -42,17 +37,22 @@ class LedgerPair:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._store = self._run(self._open(url))
-        self.ledger = self._store.ledger
-        self.model = LedgerModel(policy)
-        self.now = now
+        self._memory = Memory()
+        self._ledgers: tuple[Ledger, Ledger] = self._store.ledger, MemoryLedger(self._memory)
         self.set_time(now)
         self.apply(policy)
         self.credential: Credential = self._run(self._store.key(TENANT))
+        self._run(MemoryTenants(self._memory).add_key(self.credential, "test", ttl_s=None))
 
     async def _open(self, url: str) -> Store:
         store = await self._stack.enter_async_context(open_store(url, library=clocked(load_scripts())))
         await store.client.flushall()
         return store
+
+    @property
+    def books(self) -> Books:
+        """The tenant as it stands in memory."""
+        return self._memory.tenants[TENANT]
 
     def close(self) -> None:
         """Close the connection and the loop."""
@@ -61,92 +61,83 @@ class LedgerPair:
 
     def apply(self, policy: TenantPolicy) -> None:
         """Put a policy in force."""
-        self.model.policy = policy
+        self._run(MemoryTenants(self._memory).put(policy))
         self._run(self._store.tenants.put(policy))
 
     def set_time(self, now: datetime) -> None:
         """Move the time."""
         self.now = now
-        self._run(set_clock(self._store.client, (now - EPOCH) // timedelta(microseconds=1)))
+        self._memory.now_us = (now - EPOCH) // timedelta(microseconds=1)
+        self._run(set_clock(self._store.client, self._memory.now_us))
 
     def admit(self, request: Admission) -> None:
         """Admit twice: a refusal changes nothing, nor does the second time."""
         before = self._seen()
-        expected = self.model.admit(request, self.now)
-        self._check(self._answer(self.ledger.admit, request), expected)
-        if expected.code == "admitted":
+        answer = self._both(lambda ledger: ledger.admit(request))
+        if isinstance(answer, Admitted) and not answer.replayed:
             self._check_limits()
         else:
             assert self._seen() == before
         after = self._seen()
-        again = self._answer(self.ledger.admit, request)
+        again = self._both(lambda ledger: ledger.admit(request))
         assert not isinstance(again, Admitted) or again.replayed
         assert self._seen() == after
 
     def quote(self, request: Admission) -> None:
         """Ask what admission would do, which changes nothing."""
         before = self._seen()
-        self._check(self._answer(self.ledger.quote, request), self.model.decide(request, self.now))
+        self._both(lambda ledger: ledger.quote(request))
         assert self._seen() == before
 
-    def write(self, act: Callable[[], Coroutine[Any, Any, Finished]], *, changed: bool) -> None:
+    def write(self, act: Callable[[Ledger], Awaitable[Finished]]) -> None:
         """Run a write twice: the second time changes nothing."""
-        assert self._run(act()).changed is changed
+        self._both(act)
         after = self._seen()
-        assert not self._run(act()).changed
+        again = self._both(act)
+        assert again is not None
+        assert not again.changed
         assert self._seen() == after
 
     def compare(self) -> None:
         """Compare counters, sets and records, and the counters with the replayed ledger."""
-        seen, expected = self._seen(), self.model.counters()
+        seen, books = self._seen(), self.books
+        expected = books.counters()
         assert nonzero(seen.get(keys.budget(TENANT), {})) == expected
-        assert replayed(_ledger(seen)) == expected
-        assert set(_texts(seen.get(keys.active(TENANT), {}))) == set(self.model.active())
+        ledger = _ledger(seen)
+        assert replayed(ledger) == expected
+        assert [(entry["kind"], entry["job"], entry["actor"]) for entry in ledger] == [
+            (entry.kind, entry.job_id, entry.actor) for entry in books.ledger
+        ]
+        assert set(_texts(seen.get(keys.active(TENANT), {}))) == set(books.active())
         sending = seen.get(keys.sending(TENANT), {})
-        assert dict(zip(_texts(sending), _texts(sending.values()), strict=True)) == self.model.sending()
-        for job_id, job in self.model.jobs.items():
+        owners = {job_id: owner or keys.UNKNOWN_OWNER for job_id, owner in books.owners.items()}
+        assert dict(zip(_texts(sending), _texts(sending.values()), strict=True)) == owners
+        for job_id, job in books.jobs.items():
             record = seen[keys.job(TENANT, job_id)]
-            assert job.matches(decode_job(TENANT, [record.get(name.encode()) for name in FIELDS]))
+            assert decode_job(TENANT, [record.get(name.encode()) for name in FIELDS]) == job
 
     def audit(self) -> None:
         """Let the gateway's own audit judge; what was written is as old as the server's clock says, not the test's."""
         self._run(assert_audited(self._store.client))
 
-    def _answer(
-        self, decide: Callable[[Admission], Awaitable[Admitted | Denied]], request: Admission
-    ) -> Admitted | Denied | None:
-        """Ask; None for an admission that was undone."""
+    def _both(self, act: Callable[[Ledger], Awaitable[T]]) -> T | None:
+        """Call both, which must answer the same; None for an admission that was undone."""
 
-        async def ask() -> Admitted | Denied | None:
+        async def ask(ledger: Ledger) -> T | None:
             try:
-                return await decide(request)
+                return await act(ledger)
             except StoreUnavailable:
                 return None
 
-        return self._run(ask())
-
-    def _check(self, answer: Admitted | Denied | None, expected: Verdict) -> None:
-        """Compare a decision, and what it tells of the limits, with the model's."""
-        if answer is None:
-            assert expected.code == "voided"
-            return
-        if isinstance(answer, Admitted):
-            assert expected.code == ("replayed" if answer.replayed else "admitted")
-            assert answer.job.id == expected.job_id if answer.replayed else answer.job.hold == expected.hold
-        else:
-            window = answer.window and answer.window.name
-            assert (answer.code, answer.required, window) == (expected.code, expected.hold, expected.window)
-            end = expected.window and window_end(expected.window, self.now)
-            assert answer.resets_at_ms == (end and int(end.timestamp() * 1000))
-            assert answer.job_id == expected.job_id
-        assert answer.quota is not None
-        assert answer.quota.active == len(self.model.active())
-        assert answer.quota.remaining == self.model.remaining(self.now)
+        real, memory = [self._run(ask(ledger)) for ledger in self._ledgers]
+        assert real == memory
+        return real
 
     def _check_limits(self) -> None:
         """Hold what was just admitted against the limits."""
-        assert all(room >= 0 for room in self.model.rooms(self.now).values())
-        assert len(self.model.active()) <= self.model.policy.concurrent_jobs
+        windows = self._memory.windows(self.books)
+        assert all(window.limit is None or window.spent + window.held <= window.limit for window in windows)
+        assert len(self.books.active()) <= self.books.policy.concurrent_jobs
 
     def _seen(self) -> dict[str, Any]:
         """Read everything in the store."""

@@ -32,7 +32,6 @@ from gateway.service.track import BUSY_S, Tracker
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
 from gateway.store.due import RedisDue
-from gateway.store.learned import RedisExperience
 from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import load_scripts
 from gateway.upstream.auth import KeyRing
@@ -41,7 +40,6 @@ from gateway.upstream.client import SegmindUpstream
 TENANT: Final = "team"
 BODY: Final = b'{"prompt": "cat and dog are dancing."}'
 WINDOW: Final = 32
-_TIMES: Final = ("created", "accepted", "confirmed", "missing")
 
 
 @dataclass(slots=True)
@@ -165,15 +163,7 @@ class Rig:
     async def pass_time(self, seconds: float) -> None:
         """Let time pass: the vendor's clock moves, and every time in the store moves back."""
         self.vendor_clock.now += seconds
-        client, ms = self.store.client, round(seconds * 1000)
-        for job_id in await _members(client, keys.active(TENANT)):
-            await client.zincrby(keys.active(TENANT), -ms, job_id)
-            name = keys.job(TENANT, job_id)
-            for field_ in [field_ for field_ in _TIMES if await client.hexists(name, field_)]:
-                await client.hincrby(name, field_, -ms)
-        for shard in range(keys.DUE_SHARDS):
-            for member in await _members(client, keys.due(shard)):
-                await client.zincrby(keys.due(shard), -ms, member)
+        await self.store.pass_time(seconds)
 
     async def money(self) -> tuple[int, int]:
         """Read what is spent and held, nanocredits."""
@@ -213,12 +203,8 @@ async def rig_on(redis_url: str, *, policy: Policy | None = None, **sandbox: Any
         await ensure_epoch(store.client)
         rules = Rules(policy, load_catalogue())
         upstream = bench(vendor.url, keys=KeyRing({"default": Secret(KEY)})).client
-        learner = Learner(RedisExperience(store.client, store.scripts, load_scripts()), rules)
+        learner = Learner(store.experience, rules)
         try:
             yield Rig(store, vendor, clock, upstream, await store.caller(TENANT), rules, learner, events)
         finally:
             await upstream.aclose()
-
-
-async def _members(client: Any, name: str) -> list[str]:  # noqa: ANN401  # redis-py's reply is of many types
-    return [member.decode() for member in await client.zrange(name, 0, -1)]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from support.ledger import Store, admission
+from support.ports import Ports
 
 from gateway.core.job import JobState, VendorStatus, new_job_id
 from gateway.core.listing import JobPage, JobQuery
@@ -11,10 +12,10 @@ from gateway.core.movements import Denied, Release, Settlement
 from gateway.core.tenant import Credential, RateLimit
 from gateway.store import keys
 
-EITHER = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
+SINGLE = pytest.mark.parametrize("store", ["single"], indirect=True)
 
 
-async def started(store: Store, caller: Credential, jobs: int, model: str = "kling-2.6") -> list[str]:
+async def started(store: Ports, caller: Credential, jobs: int, model: str = "kling-2.6") -> list[str]:
     """Admit jobs one after the other; return their ids, newest first."""
     ids = sorted(new_job_id() for _ in range(jobs))  # those of one millisecond are listed by id
     for job_id in ids:
@@ -22,20 +23,19 @@ async def started(store: Store, caller: Credential, jobs: int, model: str = "kli
     return ids[::-1]
 
 
-async def page(store: Store, caller: Credential, query: JobQuery) -> JobPage:
+async def page(store: Ports, caller: Credential, query: JobQuery) -> JobPage:
     """Read a page."""
     found = await store.jobs.page(caller, query)
     assert isinstance(found, JobPage)
     return found
 
 
-async def listed(store: Store, caller: Credential, query: JobQuery) -> list[str]:
+async def listed(store: Ports, caller: Credential, query: JobQuery) -> list[str]:
     """Read one page; return its ids."""
     return [job.id for job in (await page(store, caller, query)).jobs]
 
 
-@EITHER
-async def test_newest_first_and_only_ones_own(store: Store) -> None:
+async def test_newest_first_and_only_ones_own(store: Ports) -> None:
     """A list holds the tenant's own jobs with their whole records, newest first, whichever of its keys is used."""
     caller, other = await store.caller(), await store.caller("other")
     ids = await started(store, caller, 3)
@@ -50,7 +50,7 @@ async def test_newest_first_and_only_ones_own(store: Store) -> None:
 @pytest.mark.parametrize("limit", [1, 3, 7, 8])
 async def test_pages_are_stable(clocked_store: Store, limit: int) -> None:
     """Walking the cursors meets each job once, also those of one millisecond, whatever starts meanwhile."""
-    store = clocked_store
+    store: Ports = clocked_store
     caller = await store.caller()
     ids = set(await started(store, caller, 7))
     found = await page(store, caller, JobQuery(limit=limit))
@@ -65,8 +65,7 @@ async def test_pages_are_stable(clocked_store: Store, limit: int) -> None:
     assert [job.id for each in pages for job in each.jobs] == sorted(ids, reverse=True)
 
 
-@EITHER
-async def test_filters(store: Store) -> None:
+async def test_filters(store: Ports) -> None:
     """A list can be narrowed to statuses as tenants see them, to a model, and to jobs since a moment."""
     caller, ledger = await store.caller(), store.ledger
     made = {name: (await started(store, caller, 1))[0] for name in ("accepted", "done", "failed", "sending", "running")}
@@ -98,6 +97,7 @@ async def test_filters(store: Store) -> None:
     assert await listed(store, caller, JobQuery(since_ms=job.created_ms + 3_600_000)) == []
 
 
+@SINGLE
 async def test_records_that_are_gone_are_left_out(store: Store) -> None:
     """Jobs whose record has expired, and a cursor that has, end nothing and show nothing."""
     caller = await store.caller()
@@ -111,6 +111,7 @@ async def test_records_that_are_gone_are_left_out(store: Store) -> None:
     assert await page(store, caller, JobQuery(cursor=ids[2])) == JobPage((), found.quota, None)
 
 
+@SINGLE
 async def test_one_call_looks_at_a_thousand_at_most(store: Store) -> None:
     """However little of a long list is wanted, a call does a bounded piece of work, and its cursor goes on."""
     caller = await store.caller()
@@ -126,7 +127,7 @@ async def test_one_call_looks_at_a_thousand_at_most(store: Store) -> None:
     assert query.cursor == ""
 
 
-async def test_a_list_is_a_read(store: Store) -> None:
+async def test_a_list_is_a_read(store: Ports) -> None:
     """A list needs a valid key, counts once against the read limit, and is refused beyond it."""
     caller = await store.caller(read=RateLimit(limit=2, period_s=3600, burst=2))
     await started(store, caller, 3)
@@ -139,6 +140,7 @@ async def test_a_list_is_a_read(store: Store) -> None:
     assert await store.jobs.page(unknown, JobQuery()) == Denied("unauthenticated")
 
 
+@SINGLE
 async def test_a_list_is_one_round_trip(store: Store) -> None:
     """Key check, read limit, index and records are one script."""
     caller = await store.caller()

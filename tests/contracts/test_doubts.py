@@ -3,27 +3,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import pytest
-from support.ledger import Store, admission
+from support.ledger import admission
+from support.ports import Ports
 
 from gateway.core.adoption import Traces, Twin
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Settlement
-from gateway.store.doubts import RedisDoubts
-from gateway.store.scripts import load_scripts
-from gateway.store.survey import RedisSurvey
-
-pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
 
 TENANTS: Final = [f"team-{number:03}" for number in range(105)]
 
 
-def doubts_of(store: Store) -> RedisDoubts:
-    """Make the adapter."""
-    return RedisDoubts(store.client, store.scripts, load_scripts())
-
-
-async def start(store: Store, tenant: str, fingerprint: str = "f1") -> Job:
+async def start(store: Ports, tenant: str, fingerprint: str = "f1") -> Job:
     """Have a job admitted."""
     request = admission(await store.caller(tenant), fingerprint=fingerprint)
     await store.ledger.admit(request)
@@ -32,30 +22,30 @@ async def start(store: Store, tenant: str, fingerprint: str = "f1") -> Job:
     return job
 
 
-async def test_every_unknown_job_is_found(store: Store) -> None:
+async def test_every_unknown_job_is_found(store: Ports) -> None:
     """However many tenants there are, each UNKNOWN job is found, and no other."""
     jobs = [await start(store, tenant) for tenant in TENANTS]
     for job in jobs[::2]:
         await store.ledger.doubt(job.tenant, job.id, "reset")
     await store.ledger.adopt(jobs[2].tenant, jobs[2].id, "v1")
-    found, now_ms = await doubts_of(store).unknown()
+    found, now_ms = await store.doubts.unknown()
     assert [doubt.job.id for doubt in found] == [job.id for job in jobs[::2] if job is not jobs[2]]
     assert all(doubt.job.created_ms <= now_ms for doubt in found)
     assert {(doubt.readable_ms, doubt.looked_ms) for doubt in found} == {(None, None)}
 
 
-async def test_without_tenants_nothing_is_unknown(store: Store) -> None:
+async def test_without_tenants_nothing_is_unknown(store: Ports) -> None:
     """A new store has no UNKNOWN job, and knows nobody's id."""
-    doubts = doubts_of(store)
+    doubts = store.doubts
     assert (await doubts.unknown())[0] == []
     assert await doubts.traces({"v1"}, {"f1"}) == Traces({}, [])
 
 
-async def test_whose_an_id_is(store: Store) -> None:
+async def test_whose_an_id_is(store: Ports) -> None:
     """An id is known as one's from its acceptance, adoption, settlement or claim on; a job without one as such."""
     accepted, adopted, settled, claimed, sending = [await start(store, tenant) for tenant in TENANTS[:5]]
     await start(store, "other", "f2")
-    doubts = doubts_of(store)
+    doubts = store.doubts
     await store.ledger.accept(accepted.tenant, accepted.id, "v1")
     for job in (adopted, claimed):
         await store.ledger.doubt(job.tenant, job.id, "reset")
@@ -70,19 +60,19 @@ async def test_whose_an_id_is(store: Store) -> None:
     assert set(traces.without) == {Twin(job.id, "f1", job.created_ms) for job in (claimed, sending)}
 
 
-async def test_one_claim_for_all_tenants(store: Store) -> None:
+async def test_one_claim_for_all_tenants(store: Ports) -> None:
     """Of many claims on an id at once one is granted, and that one again whenever it is asked for."""
-    doubts, jobs = doubts_of(store), [await start(store, tenant) for tenant in TENANTS[:20]]
+    doubts, jobs = store.doubts, [await start(store, tenant) for tenant in TENANTS[:20]]
     granted = await asyncio.gather(*(doubts.claim("v1", job) for job in jobs))
     assert granted.count(True) == 1
     assert await asyncio.gather(*(doubts.claim("v1", job) for job in jobs)) == granted
 
 
-async def test_the_newest_jobs(store: Store) -> None:
+async def test_the_newest_jobs(store: Ports) -> None:
     """Operators see the newest jobs of all tenants or one, in any state or one, and find a job by its id alone."""
     jobs = [await start(store, tenant) for tenant in (*TENANTS[:3], TENANTS[0])]
     await store.ledger.doubt(jobs[1].tenant, jobs[1].id, "reset")
-    survey = RedisSurvey(store.client, store.scripts, load_scripts())
+    survey = store.survey
     newest = sorted(jobs, key=lambda job: (job.created_ms, job.id), reverse=True)
     assert [job.id for job in await survey.newest(limit=3)] == [job.id for job in newest[:3]]
     assert {job.id for job in await survey.newest(limit=9, tenant=TENANTS[0])} == {jobs[0].id, jobs[3].id}

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from support.ledger import Store
+from support.ports import Ports
 
 from gateway.core.job import new_job_id
 from gateway.core.queue import DueEntry
 from gateway.store import keys
 from gateway.store.due import shard_of
 
-pytestmark = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
+REAL = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
 
 LEASE_S: Final = 30.0
 
@@ -25,7 +25,7 @@ def entry(due_in_s: float = 0.0, shard: int | None = None) -> DueEntry:
     return DueEntry("team", job_id, due_in_s)
 
 
-async def claim(store: Store, limit: int = 1_600) -> list[DueEntry]:
+async def claim(store: Ports, limit: int = 1_600) -> list[DueEntry]:
     """Lease what is due."""
     return list((await store.due.claim(limit=limit, lease_s=LEASE_S)).entries)
 
@@ -35,15 +35,7 @@ def ids(entries: Sequence[DueEntry]) -> set[str]:
     return {one.job_id for one in entries}
 
 
-async def end_leases(store: Store) -> None:
-    """Shift every queued time back by a lease."""
-    for shard in range(keys.DUE_SHARDS):
-        members: list[Any] = await store.client.zrange(keys.due(shard), 0, -1)
-        for member in members:
-            await store.client.zincrby(keys.due(shard), -LEASE_S * 1000, member)
-
-
-async def test_what_is_due_is_claimed_and_the_rest_is_not(store: Store) -> None:
+async def test_what_is_due_is_claimed_and_the_rest_is_not(store: Ports) -> None:
     """Jobs come when their time has come, from every shard, with their tenant and how late they are."""
     late = [entry(-60) for _ in range(40)]
     await store.due.schedule([*late, *(entry(60) for _ in range(40))])
@@ -53,7 +45,7 @@ async def test_what_is_due_is_claimed_and_the_rest_is_not(store: Store) -> None:
     assert all(-120 < one.due_in_s <= -60 for one in claimed)
 
 
-async def test_a_job_has_one_holder_at_a_time(store: Store) -> None:
+async def test_a_job_has_one_holder_at_a_time(store: Ports) -> None:
     """Of many trackers that claim at once each job goes to one; when the lease ends it may be claimed again."""
     jobs = [entry(-1) for _ in range(60)]
     await store.due.schedule(jobs)
@@ -63,11 +55,12 @@ async def test_a_job_has_one_holder_at_a_time(store: Store) -> None:
     claimed += ids(await claim(store))
     assert set(claimed) == ids(jobs)
     assert await claim(store) == []
-    await end_leases(store)
+    await store.pass_time(LEASE_S)
     assert ids(await claim(store)) == ids(jobs)
 
 
-async def test_the_latest_goes_first(store: Store) -> None:
+@REAL
+async def test_the_latest_goes_first(store: Ports) -> None:
     """Where a shard has more than its share of the limit, those that have waited longest are claimed; the rest wait."""
     jobs = [entry(-seconds, shard=3) for seconds in (10, 30, 20, 40)]
     await store.due.schedule(jobs)
@@ -76,7 +69,7 @@ async def test_the_latest_goes_first(store: Store) -> None:
     assert (claimed.waiting, claimed.next_in_s) == (2, 0)
 
 
-async def test_a_claim_tells_when_the_next_is_worth_it(store: Store) -> None:
+async def test_a_claim_tells_when_the_next_is_worth_it(store: Ports) -> None:
     """With nothing left that is due, the claim says when the next job will be, leases included."""
     await store.due.schedule([entry(500), entry(-1)])
     claimed = await store.due.claim(limit=100, lease_s=LEASE_S)
@@ -84,7 +77,7 @@ async def test_a_claim_tells_when_the_next_is_worth_it(store: Store) -> None:
     assert claimed.next_in_s == LEASE_S
 
 
-async def test_a_job_is_moved_by_its_schedule(store: Store) -> None:
+async def test_a_job_is_moved_by_its_schedule(store: Ports) -> None:
     """A further schedule moves a queued job, unless only new ones are wanted; both say how many were new."""
     job = entry(60)
     assert await store.due.schedule([job, entry(60)]) == 2
@@ -95,7 +88,7 @@ async def test_a_job_is_moved_by_its_schedule(store: Store) -> None:
     assert ids(await claim(store)) == {job.job_id}
 
 
-async def test_a_late_job_may_be_put_ahead_of_others(store: Store) -> None:
+async def test_a_late_job_may_be_put_ahead_of_others(store: Ports) -> None:
     """A job that waits is put further ahead even where only new ones are wanted, and never further back."""
     job, urgent = entry(-10, shard=3), entry(-5, shard=3)
     await store.due.schedule([job, urgent])
@@ -105,18 +98,18 @@ async def test_a_late_job_may_be_put_ahead_of_others(store: Store) -> None:
     assert [one.job_id for one in await claim(store)] == [urgent.job_id, job.job_id]
 
 
-async def test_a_removed_job_does_not_come_back(store: Store) -> None:
+async def test_a_removed_job_does_not_come_back(store: Ports) -> None:
     """What has ended leaves the queue, also while it is leased; removing it again is no error."""
     jobs = [entry(-1) for _ in range(20)]
     await store.due.schedule(jobs)
     await claim(store)
     await store.due.remove(jobs[:19])
     await store.due.remove(jobs[:19])
-    await end_leases(store)
+    await store.pass_time(LEASE_S)
     assert ids(await claim(store)) == {jobs[19].job_id}
 
 
-async def test_nothing_is_nothing(store: Store) -> None:
+async def test_nothing_is_nothing(store: Ports) -> None:
     """Empty lists and an empty queue are fine."""
     assert await store.due.schedule([]) == 0
     await store.due.remove([])

@@ -10,18 +10,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support.ledger import admission
-from support.ledger_model import OPEN, UNSENT
 from support.ledger_pair import TENANT, LedgerPair
+from support.memory import OPEN, UNSENT
 
 from gateway.core.job import JobState, VendorStatus
 from gateway.core.movements import (
     Admission,
     ChargedState,
+    Finished,
     FreeState,
     Release,
     Settlement,
     StoredResult,
 )
+from gateway.core.ports import Ledger
 from gateway.core.tenant import WINDOWS, RateLimit, TenantPolicy, WindowName
 
 IDEMPOTENCY_KEYS = (None, None, "first", "second")
@@ -68,7 +70,6 @@ class LedgerMachine(RuleBasedStateMachine):
         """Write the tenant at some moment of the century, and let its first requests arrive."""
         self.requests: list[Admission] = []
         self.pair = LedgerPair(self.url, policy, start.replace(tzinfo=UTC))
-        self.ledger, self.model = self.pair.ledger, self.pair.model
         self.submit([{"estimate": 1, "idempotency_key": "first"}, *requests])
 
     def teardown(self) -> None:
@@ -78,7 +79,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def pick(self, number: int, *states: JobState) -> Admission:
         """Choose a request: first come those whose job is in one of the states."""
-        jobs = {job_id for job_id, job in self.model.jobs.items() if job.state in states}
+        jobs = {job_id for job_id, job in self.pair.books.jobs.items() if job.state in states}
         ordered = sorted(self.requests, key=lambda request: request.job_id not in jobs)
         return ordered[number % len(ordered)]
 
@@ -90,7 +91,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(budgets=BUDGETS)
     def budgets_change(self, budgets: dict[WindowName, int]) -> None:
         """Raise, lower, add or take away budgets, also to less than what is spent."""
-        self.pair.apply(replace(self.model.policy, budgets=budgets))
+        self.pair.apply(replace(self.pair.books.policy, budgets=budgets))
 
     @rule(request=REQUESTS)
     def a_caller_asks(self, request: dict[str, Any]) -> None:
@@ -118,25 +119,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def void(self, number: int) -> None:
         """Undo an admission, before or after it."""
         request = self.pick(number, *UNSENT)
-        self.pair.write(lambda: self.ledger.void(request), changed=self.model.void(request))
+        self.pair.write(lambda ledger: ledger.void(request))
 
     @rule(number=NUMBERS, vendor_id=st.sampled_from(("vendor-1", "vendor-2")))
     def accept(self, number: int, vendor_id: str) -> None:
         """Have the vendor accept."""
         job = self.pick(number, JobState.SENDING).job_id
-        self.pair.write(lambda: self.ledger.accept(TENANT, job, vendor_id), changed=self.model.accept(job, vendor_id))
+        self.pair.write(lambda ledger: ledger.accept(TENANT, job, vendor_id))
 
     @rule(number=NUMBERS, vendor_id=st.sampled_from(("vendor-1", "vendor-2")))
     def adopt(self, number: int, vendor_id: str) -> None:
         """Find the job at the vendor."""
         job = self.pick(number, JobState.UNKNOWN).job_id
-        self.pair.write(lambda: self.ledger.adopt(TENANT, job, vendor_id), changed=self.model.adopt(job, vendor_id))
+        self.pair.write(lambda ledger: ledger.adopt(TENANT, job, vendor_id))
 
     @rule(number=NUMBERS)
     def doubt(self, number: int) -> None:
         """Lose the vendor's answer."""
         job = self.pick(number, *UNSENT).job_id
-        self.pair.write(lambda: self.ledger.doubt(TENANT, job, "reset"), changed=self.model.doubt(job))
+        self.pair.write(lambda ledger: ledger.doubt(TENANT, job, "reset"))
 
     @rule(number=NUMBERS, words=st.lists(WORDS, min_size=1, max_size=4))
     def poll(self, number: int, words: list[VendorStatus | None]) -> None:
@@ -145,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.adopt(number, "vendor-1")
         job = self.pick(number, JobState.ACCEPTED).job_id
         for word in words:
-            self.pair.write(partial(self.ledger.progress, TENANT, job, word), changed=self.model.progress(job, word))
+            self.pair.write(partial(_progress, job, word))
 
     @rule(
         number=NUMBERS,
@@ -160,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Charge what the vendor reports, be it nothing or more than the hold."""
         job = self.pick(number, *OPEN).job_id
         charge = Settlement(tenant=TENANT, job_id=job, state=state, cost=cost, upstream_id=vendor_id, result=result)
-        self.pair.write(lambda: self.ledger.settle(charge), changed=self.model.settle(charge))
+        self.pair.write(lambda ledger: ledger.settle(charge))
 
     @rule(
         number=NUMBERS,
@@ -172,16 +173,20 @@ class LedgerMachine(RuleBasedStateMachine):
         """Give the hold back, with or without forgetting an idempotency key, the job's own or another's."""
         job = self.pick(number, *OPEN).job_id
         end = Release(tenant=TENANT, job_id=job, state=state, reason="refused", forget=forget, result=result)
-        self.pair.write(lambda: self.ledger.release(end), changed=self.model.release(end))
+        self.pair.write(lambda ledger: ledger.release(end))
 
     @invariant()
-    def agrees_with_the_model(self) -> None:
+    def agrees_with_the_memory(self) -> None:
         """Compare all that is stored."""
         self.pair.compare()
 
 
+async def _progress(job: str, word: VendorStatus | None, ledger: Ledger) -> Finished:
+    return await ledger.progress(TENANT, job, word)
+
+
 @pytest.mark.timeout(600)  # a failure takes minutes to shrink
-def test_the_scripts_agree_with_a_ledger_in_plain_python(valkey_url: str) -> None:
+def test_the_scripts_agree_with_the_ledger_in_memory(valkey_url: str) -> None:
     """Whatever is called in whatever order, money, slots and states are those of the model after each call."""
 
     class OnThisServer(LedgerMachine):

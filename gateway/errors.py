@@ -13,6 +13,7 @@
     │   └── StoreNotReady            Redis answers but may not be trusted with money (epoch missing, eviction, no AOF)
     └── UpstreamError
         ├── UpstreamUnsent           provably nothing left this process (DNS, connect, TLS, pool)
+        │   └── UpstreamHeldBack     it was not even tried: it would fail, or take another tenant's share
         ├── UpstreamAmbiguous        bytes may have left and no usable answer came back
         ├── UpstreamRefused          the vendor answered and did not accept
         └── UpstreamInvalidResponse  the vendor's answer to a read can't be used
@@ -108,6 +109,23 @@ class UpstreamError(GatewayError):
 
 class UpstreamUnsent(UpstreamError):
     """Report that provably no byte of the request left this process."""
+
+
+class UpstreamHeldBack(UpstreamUnsent):
+    """Report that a call was not made, since it would fail now, or take more than its share.
+
+    Attributes:
+        code: Stable error code of the API, e.g. ``upstream_unavailable``.
+        limited_by: ``upstream`` or ``gateway``.
+        retry_after_s: Seconds after which it may be made.
+    """
+
+    def __init__(self, code: str, detail: str, *, retry_after_s: float, limited_by: str = "upstream") -> None:
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.limited_by = limited_by
+        super().__init__(f"{code}: {detail}")
 
 
 class UpstreamAmbiguous(UpstreamError):

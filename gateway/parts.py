@@ -11,11 +11,13 @@ from gateway.catalogue.loader import load_catalogue
 from gateway.config import Settings
 from gateway.core.faultpoints import FaultPoints
 from gateway.core.ports import Gauges, Sink
+from gateway.service.account import Account
 from gateway.service.adopt import Adopter
 from gateway.service.assets import AssetService
 from gateway.service.census import Census
 from gateway.service.clock import StoreClock
 from gateway.service.finish import Finisher
+from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.learn import Learner
 from gateway.service.lifetime import Drain, Work
@@ -108,7 +110,7 @@ class Parts:
         notifications, owing, outbox = RedisNotifications(client, sink), Watchlist(hooks), Outbox(sink)
         learner = Learner(RedisExperience(client, scripts, library), rules)
         in_flight = InFlight(IN_FLIGHT_LIMIT, outbox.__len__)
-        clock, sweeper = StoreClock(), RedisSweeper(client)
+        clock, sweeper, gate = StoreClock(), RedisSweeper(client), Gate(upstream, Account(upstream, sink))
         return cls(
             client=client,
             scripts=scripts,
@@ -127,7 +129,7 @@ class Parts:
             refresher=RulesRefresher(RedisTenants(client, scripts, library), rules, load_catalogue(), sink),
             learner=learner,
             finisher=Finisher(ledger, jobs, learner, owing, sink, faults=faults),
-            sending=Sending(ledger, upstream, rules, outbox, in_flight, sink, doubts, uuid.uuid4().hex, faults),
+            sending=Sending(ledger, upstream, gate, rules, outbox, in_flight, sink, doubts, uuid.uuid4().hex, faults),
             doubts=doubts,
             sweep=Sweep(sweeper=sweeper, ledger=ledger, due=due, sink=sink, clock=clock),
             clock=clock,
@@ -188,6 +190,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         watchlist=parts.watchlist,
         rules=rules,
         throttle=throttle,
+        wait_s=lambda: parts.upstream.wait_s("inference"),
         clock=parts.clock,
         gauges=parts.gauges,
         sink=sink,

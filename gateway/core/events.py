@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, Literal
 
+from gateway.core.breaker import BreakerName, BreakerState
 from gateway.core.failure import describe
 from gateway.core.job import Job
 from gateway.core.record import record
@@ -165,6 +166,20 @@ class WebhookDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChanged:
+    """A circuit breaker changed its state.
+
+    Attributes:
+        reason: What made it so, in words of ours.
+    """
+
+    name: ClassVar[str] = "upstream.breaker"
+    host: BreakerName
+    state: BreakerState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """Something that a person should look at.
 
@@ -199,4 +214,4 @@ class Alert:
         return cls(event=event, detail=describe(exc), tenant=tenant, job_id=job_id)
 
 
-Event = UpstreamCall | HttpRequest | ParamsRequest | JobEnded | WebhookDelivery | Alert
+Event = UpstreamCall | HttpRequest | ParamsRequest | JobEnded | WebhookDelivery | BreakerChanged | Alert

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gateway.core.adoption import Doubt, History, Traces
+from gateway.core.breaker import BreakerName
 from gateway.core.events import Event
 from gateway.core.job import Job, VendorStatus
 from gateway.core.learning import Observed
@@ -250,13 +251,16 @@ class SyncStream(Protocol):
 class Upstream(Protocol):
     """Segmind. The company's key is added here and nowhere else.
 
-    Writes raise `UpstreamUnsent` (provably nothing left), `UpstreamRefused` (definitely not accepted) or
-    `UpstreamAmbiguous` (anything after bytes may have left). Nothing here sends a POST twice unless the first
-    was provably unsent. Reads raise the same and `UpstreamInvalidResponse`.
+    Writes raise `UpstreamUnsent` (provably nothing left; `UpstreamHeldBack`: not even tried), `UpstreamRefused`
+    (definitely not accepted) or `UpstreamAmbiguous` (anything after bytes may have left). Nothing here sends a POST
+    twice unless the first was provably unsent. Reads raise the same and `UpstreamInvalidResponse`.
     """
 
     def current_key(self) -> str:
         """Return the name of the company key that new jobs are sent with."""
+
+    def wait_s(self, host: BreakerName) -> float:
+        """Return the seconds for which a host's breaker lets no call go, each of which would be held back; 0: none."""
 
     async def submit(self, model: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> str:
         """Submit a job; return the vendor's id."""

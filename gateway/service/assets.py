@@ -12,7 +12,7 @@ from gateway.errors import UpstreamRefused, UpstreamUnsent
 from gateway.service.inflight import InFlight
 from gateway.service.outcomes import Rejected, Uploaded
 from gateway.service.refusals import judge
-from gateway.service.submit import UNSENT
+from gateway.service.submit import rejected
 
 
 class AssetService:
@@ -39,10 +39,6 @@ class AssetService:
         context = CallContext(tenant=credential.tenant, key_id=credential.key_id, request_id=request_id)
         try:
             answer = await self._in_flight.run(lambda: self._upstream.upload(body, headers, context))
-        except UpstreamUnsent:
-            verdict = UNSENT
-        except UpstreamRefused as exc:
-            verdict = judge(exc)
-        else:
-            return Uploaded(answer, view.quota)
-        return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, quota=view.quota)
+        except (UpstreamUnsent, UpstreamRefused) as exc:
+            return rejected(judge(exc), view.quota)
+        return Uploaded(answer, view.quota)

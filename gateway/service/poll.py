@@ -20,7 +20,7 @@ from gateway.core.ports import (
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import LAST_CALL_AFTER_S, next_poll_s, overdue_level, retry_poll_s
 from gateway.core.vendor import CallContext, VendorState
-from gateway.errors import UpstreamError, UpstreamInvalidResponse, UpstreamRefused
+from gateway.errors import UpstreamError, UpstreamHeldBack, UpstreamInvalidResponse, UpstreamRefused
 from gateway.service.finish import Finisher
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
@@ -29,6 +29,8 @@ MISSING_CONFIRM_S = 20.0
 """A job that the vendor does not know must still be unknown after this long before it counts as EXPIRED."""
 SENDING_RETRY_S = 15.0
 UNKNOWN_RETRY_S = 60.0
+HELD_BACK_RETRY_S = 1.0
+"""After a poll that was not made: the tracker claims nothing while none may be."""
 RESULTS_AT_ONCE = 16
 """Results are up to 8 MiB each; polls are not held up by them."""
 
@@ -163,6 +165,8 @@ class Poller:
         """Return when to ask again after no usable answer."""
         if isinstance(exc, UpstreamRefused) and exc.status == HTTPStatus.TOO_MANY_REQUESTS:
             return self._throttle.refused(exc.retry_after_s or 0)
+        if isinstance(exc, UpstreamHeldBack):
+            return HELD_BACK_RETRY_S
         return self._retry_s(job)
 
     def _retry_s(self, job: Job) -> float:

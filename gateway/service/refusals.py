@@ -1,14 +1,19 @@
-"""What a definite refusal of the vendor means for the caller: status and words -> our code."""
+"""What it means for the caller that the vendor did not take a job: status and words -> our code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
 from typing import Final
 
 from gateway.core.events import AlertName
-from gateway.errors import UpstreamRefused
+from gateway.errors import UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
 
+WRONG_KEY = "upstream_auth"
+NO_CREDITS = "upstream_credits_exhausted"
+UNSENT_RETRY_S = 5
+MOST_S = 120
 RETRY_AFTER_S = 30
 """When to ask again after an outage that a person has to end (a wrong key, an empty account)."""
 
@@ -44,13 +49,18 @@ class Verdict:
     alert: AlertName | None = None
 
 
-def judge(refusal: UpstreamRefused) -> Verdict:
+def judge(refusal: UpstreamRefused | UpstreamUnsent) -> Verdict:
     """Classify a refusal. 406 has three meanings, told apart only by the message."""
+    if isinstance(refusal, UpstreamHeldBack):
+        wait_s = min(max(ceil(refusal.retry_after_s), 1), MOST_S)
+        return Verdict(refusal.code, refusal.detail, refusal.limited_by, wait_s)
+    if isinstance(refusal, UpstreamUnsent):
+        return Verdict("upstream_unavailable", "the vendor could not be reached", "upstream", UNSENT_RETRY_S)
     if refusal.status == 429:  # noqa: PLR2004 HTTP
         return Verdict("upstream_rate_limited", refusal.detail, "upstream", refusal.retry_after_s or 5)
     if refusal.status == 401:  # noqa: PLR2004 HTTP
         detail = "the gateway's own key was refused by the vendor; its operators have been alerted"
-        return Verdict("upstream_auth", detail, "upstream", RETRY_AFTER_S, "upstream.auth_failed")
+        return Verdict(WRONG_KEY, detail, "upstream", RETRY_AFTER_S, "upstream.auth_failed")
     if refusal.status == 406:  # noqa: PLR2004 HTTP
         return _not_acceptable(refusal.detail)
     code = _CODES.get(refusal.status, "upstream_error")
@@ -61,9 +71,9 @@ def _not_acceptable(detail: str) -> Verdict:
     said = detail.lower()
     if any(word in said for word in _WORDS_OF_TEAM):
         what = "the spend limit of the company's team at the vendor is reached"
-        return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.team_limit")
+        return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.team_limit")
     if any(word in said for word in _WORDS_OF_TYPE):
         return Verdict("unsupported_media_type", detail)
     # We send JSON only, so words that we don't know are about money, and operators should see them.
     what = "the company's account at the vendor has no credits left"
-    return Verdict("upstream_credits_exhausted", what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")
+    return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")

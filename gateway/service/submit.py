@@ -21,11 +21,13 @@ from gateway.core.ports import (
     Upstream,
 )
 from gateway.core.queue import DueEntry
+from gateway.core.quota import Quota
 from gateway.core.schedule import FIRST_POLL_S
 from gateway.core.vendor import CallContext
 from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
 from gateway.service.adopt import accept
 from gateway.service.finish import ended
+from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.outbox import Outbox, Write
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
@@ -33,7 +35,6 @@ from gateway.service.refusals import Verdict, judge
 from gateway.service.rules import Rules
 from gateway.service.watchlist import Watchlist
 
-UNSENT_RETRY_S = 5
 Outcome = Submitted | Denied | Rejected | Uncertain
 
 
@@ -43,6 +44,7 @@ class Sending:
 
     ledger: Ledger
     upstream: Upstream
+    gate: Gate
     rules: Rules
     outbox: Outbox
     in_flight: InFlight
@@ -74,12 +76,21 @@ class Sending:
             labels=request.labels,
         )
 
-    async def admit(self, admission: Admission) -> Admitted | Denied:
+    async def admit(self, admission: Admission) -> Admitted | Denied | Rejected:
         """Admit; an admission whose answer is lost is undone as soon as the store answers.
+
+        While no job can be sent, nothing is written: a caller of ours hears of that, or of the job that was started
+        with the same idempotency key.
 
         Raises:
             StoreUnavailable: Nothing was sent, and nothing will stay held.
         """
+        held_back = self.gate.held_back()
+        if held_back is not None:
+            decision = await self.ledger.quote(admission)
+            if isinstance(decision, Denied) or decision.replayed:
+                return decision
+            return rejected(judge(held_back), decision.quota)
         self.faults.reach(FaultPoint.BEFORE_ADMISSION)
         try:
             decision = await self.ledger.admit(admission)
@@ -107,11 +118,11 @@ class Sending:
             forget=forget if verdict.retry_after_s is not None else None,
             actor="gateway",
         )
-        rejected = await self.record(lambda: self.ledger.release(release))
-        if rejected is not None:
-            self.sink(ended(rejected))
-        quota = admitted.quota if rejected is None else admitted.quota.released(job.hold)
-        return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, rejected or job, quota)
+        released = await self.record(lambda: self.ledger.release(release))
+        if released is not None:
+            self.sink(ended(released))
+        quota = admitted.quota if released is None else admitted.quota.released(job.hold)
+        return rejected(verdict, quota, released or job)
 
     async def doubt(self, admitted: Admitted, reason: str, *, unfit: bool = False) -> Uncertain:
         """Record that the vendor may have the job; the hold stays and nothing is sent again."""
@@ -124,9 +135,7 @@ class Sending:
 
     async def failed(self, admitted: Admitted, error: UpstreamError, forget: str | None) -> Rejected | Uncertain:
         """Record that a call did not go well: refused or provably unsent, else nobody knows what became of it."""
-        if isinstance(error, UpstreamUnsent):
-            return await self.reject(admitted, UNSENT, forget)
-        if isinstance(error, UpstreamRefused):
+        if isinstance(error, UpstreamUnsent | UpstreamRefused):
             return await self.reject(admitted, judge(error), forget)
         unfit = isinstance(error, UpstreamAmbiguous) and error.unfit
         return await self.doubt(admitted, str(error), unfit=unfit)
@@ -137,6 +146,11 @@ class Sending:
             return (await self.outbox.write(write)).job
         except StoreUnavailable:
             return None
+
+
+def rejected(verdict: Verdict, quota: Quota, job: Job | None = None) -> Rejected:
+    """Tell that the vendor did not take something, and why."""
+    return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, job, quota)
 
 
 def replay(admitted: Admitted) -> Submitted | Rejected:
@@ -160,9 +174,6 @@ def context_of(admitted: Admitted, request: JobRequest) -> CallContext:
         held=job.hold,
         upstream_key=job.upstream_key or "",
     )
-
-
-UNSENT = Verdict("upstream_unavailable", "the vendor could not be reached", "upstream", UNSENT_RETRY_S)
 
 
 class SubmitService:
@@ -194,7 +205,7 @@ class SubmitService:
 
     async def _run(self, request: JobRequest, admission: Admission) -> Outcome:
         decision = await self._sending.admit(admission)
-        if isinstance(decision, Denied):
+        if not isinstance(decision, Admitted):
             return decision
         if decision.replayed:
             return replay(decision)
@@ -203,8 +214,10 @@ class SubmitService:
     async def _send(self, request: JobRequest, admitted: Admitted) -> Outcome:
         sending = self._sending
         try:
-            upstream_id = await sending.upstream.submit(
-                request.model, request.body, request.headers, context_of(admitted, request)
+            upstream_id = await sending.gate.run(
+                lambda: sending.upstream.submit(
+                    request.model, request.body, request.headers, context_of(admitted, request)
+                )
             )
         except UpstreamError as exc:
             return await sending.failed(admitted, exc, request.idempotency_key)

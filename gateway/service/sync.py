@@ -101,7 +101,7 @@ class SyncService:
 
     async def _run(self, request: JobRequest, admission: Admission) -> SyncOutcome:
         decision = await self._sending.admit(admission)
-        if isinstance(decision, Denied):
+        if not isinstance(decision, Admitted):
             return decision
         if decision.replayed:
             return await self._replay(decision)
@@ -122,8 +122,10 @@ class SyncService:
     async def _send(self, request: JobRequest, admitted: Admitted) -> SyncAnswer | Rejected | Uncertain:
         sending = self._sending
         try:
-            stream = await sending.upstream.sync(
-                request.model, request.body, request.headers, context_of(admitted, request)
+            stream = await sending.gate.run(
+                lambda: sending.upstream.sync(
+                    request.model, request.body, request.headers, context_of(admitted, request)
+                )
             )
         except UpstreamError as exc:
             return await sending.failed(admitted, exc, request.idempotency_key)

@@ -27,6 +27,8 @@ BUSY_S = 0.02
 """Between two claims while jobs wait, or there is no room for more."""
 IDLE_S = 0.5
 STORE_RETRY_S = 1.0
+LOOK_S = 1.0
+"""While nobody may poll, whether that is still so is looked at after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Tracker:
 
     Args:
         throttle: Says how many polls may be under way.
+        wait_s: Says for how many seconds no poll may be made, whoever learnt that; 0 where one may.
         clock: Is told Redis's time by each claim.
     """
 
@@ -54,6 +57,7 @@ class Tracker:
         watchlist: Watchlist,
         rules: Rules,
         throttle: Throttle,
+        wait_s: Callable[[], float],
         clock: StoreClock,
         gauges: Gauges,
         sink: Sink,
@@ -65,6 +69,7 @@ class Tracker:
         self._watchlist = watchlist
         self._rules = rules
         self._throttle = throttle
+        self._wait_s = wait_s
         self._clock = clock
         self._gauges = gauges
         self._sink = sink
@@ -88,9 +93,9 @@ class Tracker:
 
     async def round(self) -> float:
         """Claim once what there is room for; return the seconds until the next round. Raises `StoreUnavailable`."""
-        pause_s = self._throttle.pause_s()
+        pause_s = max(self._throttle.pause_s(), self._wait_s())
         if pause_s > 0:
-            return pause_s
+            return min(pause_s, LOOK_S)
         room, rate = self._throttle.window - len(self._polls), self._rules.policy.upstream_poll_rps
         if room <= 0:
             return BUSY_S

@@ -15,7 +15,7 @@ from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.typing import FilteringBoundLogger, Processor
 
 from gateway.core.credits import format_credits
-from gateway.core.events import Alert, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import Alert, BreakerChanged, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
 from gateway.telemetry.render import escape_values, json_line, render_json, write_traceback
 from gateway.telemetry.writer import LineWriter
 
@@ -129,6 +129,8 @@ def _level(event: Event) -> int:
         return WARNING if event.overrun else INFO
     if isinstance(event, WebhookDelivery):
         return INFO if event.outcome == "delivered" else WARNING
+    if isinstance(event, BreakerChanged):
+        return ERROR if event.state == "open" else INFO
     if isinstance(event, Alert):
         return WARNING if event.event in MINOR_ALERTS else ERROR
     assert_never(event)

@@ -6,12 +6,22 @@ Amounts are floats here, as in all of Prometheus; the account is the ledger.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, assert_never, get_args
+from typing import assert_never, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
+from gateway.core.breaker import BreakerName, BreakerState
 from gateway.core.credits import NANO
-from gateway.core.events import Alert, AlertName, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import (
+    Alert,
+    AlertName,
+    BreakerChanged,
+    Event,
+    HttpRequest,
+    JobEnded,
+    UpstreamCall,
+    WebhookDelivery,
+)
 from gateway.core.quota import Window
 from gateway.telemetry.counted import OTHER, JobSeries, RequestSeries, StoreSeries, UpstreamSeries
 from gateway.telemetry.readiness import Readiness
@@ -22,8 +32,6 @@ from gateway.telemetry.series import (
     ReadinessCollector,
     Registry,
 )
-
-BreakerState = Literal["closed", "half_open", "open"]
 
 
 class Metrics:
@@ -72,6 +80,8 @@ class Metrics:
         self._breaker = Children(
             gauge("gateway_upstream_breaker_state", "1 for the state that the breaker is in.", "host", "state")
         )
+        for name in get_args(BreakerName):
+            self.set_breaker(name, "closed")
         self._lag = histogram("gateway_tracker_lag_seconds", "How late a job was polled.", buckets=LAG_BUCKETS_S)
 
     def render(self) -> bytes:
@@ -107,8 +117,8 @@ class Metrics:
         """Set what is left on the vendor's account, nanocredits."""
         self._balance.set(nano / NANO)
 
-    def set_breaker(self, host: str, state: BreakerState) -> None:
-        """Set the state of the circuit breaker for an upstream host."""
+    def set_breaker(self, host: BreakerName, state: BreakerState) -> None:
+        """Set the state of a circuit breaker."""
         for name in get_args(BreakerState):
             self._breaker(host, name).set(name == state)
 
@@ -155,6 +165,8 @@ class MetricsSink:
             self._metrics.jobs.observe(event, self._label(event.model))
         elif isinstance(event, WebhookDelivery):
             self._metrics.count_webhook(event)
+        elif isinstance(event, BreakerChanged):
+            self._metrics.set_breaker(event.host, event.state)
         elif isinstance(event, Alert):
             self._metrics.count_alert(event)
         else:

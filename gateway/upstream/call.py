@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.core.breaker import BreakerName
 from gateway.core.events import Outcome, UpstreamCall
 from gateway.core.ports import Sink
 from gateway.core.vendor import CallContext
 from gateway.errors import UpstreamError, UpstreamInvalidResponse, UpstreamRefused, UpstreamUnsent
 from gateway.upstream import wire
+
+
+def host_of(operation: str) -> BreakerName:
+    """Return which of the vendor's hosts an operation is one of."""
+    return "storage" if operation == "upload" else "history" if operation == "history" else "inference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,11 @@ class Call:
     accepts: frozenset[int] = frozenset()
 
     @property
+    def host(self) -> BreakerName:
+        """Which of the vendor's hosts is called."""
+        return host_of(self.operation)
+
+    @property
     def write(self) -> bool:
         """Tell whether the call can start, and cost, something."""
         return self.method == "POST"
@@ -48,13 +59,18 @@ class Call:
 class Record:
     """What becomes of one attempt. `end` emits its event, once.
 
+    Args:
+        ended: Called with it.
+
     Attributes:
         status: HTTP status, once an answer's head has come.
         cost: Nanocredits that the vendor reported.
         upstream_id: The vendor's id, once known.
     """
 
-    def __init__(self, call: Call, *, attempt: int, sink: Sink, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, call: Call, *, attempt: int, sink: Sink, clock: Callable[[], float], ended: Callable[[], None]
+    ) -> None:
         self.status: int | None = None
         self.cost: int | None = None
         self.upstream_id = call.context.upstream_id
@@ -63,6 +79,7 @@ class Record:
         self._sink = sink
         self._clock = clock
         self._started_s = clock()
+        self._tell_end = ended
         self._ended = False
 
     def end(self, failure: BaseException | None = None, *, note: str = "") -> None:
@@ -70,6 +87,7 @@ class Record:
         if self._ended:
             return
         self._ended = True
+        self._tell_end()
         context = self._call.context
         self._sink(
             UpstreamCall(

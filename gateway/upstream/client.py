@@ -14,14 +14,16 @@ from typing import Final, TypeVar
 import httpx
 
 from gateway.core.adoption import History
+from gateway.core.breaker import BreakerName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
 from gateway.core.vendor import CallContext, VendorAnswer, VendorState
-from gateway.errors import UpstreamRefused, UpstreamUnsent
+from gateway.errors import UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
 from gateway.upstream import history, wire
 from gateway.upstream.auth import KeyRing
-from gateway.upstream.call import Call, Record
+from gateway.upstream.call import Call, Record, host_of
 from gateway.upstream.exchange import Exchange
+from gateway.upstream.hosts import Hosts
 from gateway.upstream.stream import VendorStream
 from gateway.upstream.transport import Limits, Timeouts
 
@@ -71,9 +73,12 @@ class SegmindUpstream:
         wall: Callable[[], float] = time.time,
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._storage_url = storage_url.rstrip("/")
-        self._history_url = history_url.rstrip("/")
+        self._urls: Mapping[BreakerName, str] = {
+            "inference": base_url.rstrip("/"),
+            "storage": storage_url.rstrip("/"),
+            "history": history_url.rstrip("/"),
+        }
+        self._hosts = hosts = Hosts(sink, clock, connections=limits.connections)
         self._keys = keys
         self._limits = limits
         self._timeouts = timeouts
@@ -81,7 +86,9 @@ class SegmindUpstream:
         self._sleep = sleep
         self._jitter = jitter
         self._transport = transport
-        self._exchange = Exchange(transport, keys, timeouts=timeouts, sink=sink, clock=clock, wall=wall, faults=faults)
+        self._exchange = Exchange(
+            transport, keys, hosts, timeouts=timeouts, sink=sink, clock=clock, wall=wall, faults=faults
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -91,20 +98,23 @@ class SegmindUpstream:
         """Return the name of the key that new jobs are sent with."""
         return self._keys.current
 
+    def wait_s(self, host: BreakerName) -> float:
+        """See `Upstream.wait_s`."""
+        return self._hosts.wait_s(host)
+
     async def submit(self, model: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> str:
         """Submit a job; return the vendor's id."""
-        call = self._post("submit", self._base_url + wire.submit_path(model), body, headers, context)
+        call = self._post("submit", wire.submit_path(model), body, headers, context)
         return await self._tried(partial(self._exchange.ask, call, _submitted))
 
     async def sync(self, model: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> VendorStream:
         """Make a blocking call; the answer streams. A refusal is raised, not streamed."""
-        url = self._base_url + wire.sync_path(model)
-        call = self._post("sync", url, body, headers, context)
+        call = self._post("sync", wire.sync_path(model), body, headers, context)
         return await self._tried(partial(self._exchange.stream, call))
 
     async def upload(self, body: bytes, headers: Mapping[str, str], context: CallContext) -> VendorAnswer:
         """Pass an asset on."""
-        call = self._post("upload", self._storage_url + wire.UPLOAD_PATH, body, headers, context)
+        call = self._post("upload", wire.UPLOAD_PATH, body, headers, context)
         return await self._tried(partial(self._exchange.ask, call, self._uploaded))
 
     async def status(self, upstream_id: str, context: CallContext) -> VendorState:
@@ -117,8 +127,7 @@ class SegmindUpstream:
 
     async def balance(self, context: CallContext) -> wire.Balance:
         """Ask what the company's account holds."""
-        url = self._base_url + wire.CREDITS_PATH
-        call = self._get("credits", url, self._keys.current, context, self._limits.answer_bytes)
+        call = self._get("credits", wire.CREDITS_PATH, self._keys.current, context, self._limits.answer_bytes)
         return await self._exchange.ask(call, _balance, attempt=1)
 
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
@@ -126,7 +135,7 @@ class SegmindUpstream:
         context, max_bytes = CallContext(model=model, upstream_key=upstream_key), self._limits.result_bytes
 
         async def page(query: str) -> history.Page:
-            return await self._read("history", self._history_url + query, context, max_bytes, _page)
+            return await self._read("history", query, context, max_bytes, _page)
 
         return await history.read_history(page, model, since_ms=since_ms, now_ms=now_ms)
 
@@ -135,12 +144,12 @@ class SegmindUpstream:
         full = operation == "result"
         max_bytes = self._limits.result_bytes if full else self._limits.answer_bytes
         decode = partial(self._state, full=full)
-        return await self._read(operation, self._base_url + path, context, max_bytes, decode)
+        return await self._read(operation, path, context, max_bytes, decode)
 
     async def _read(
         self,
         operation: str,
-        url: str,
+        path: str,
         context: CallContext,
         max_bytes: int,
         decode: Callable[[wire.Answer, Record], T],
@@ -149,11 +158,12 @@ class SegmindUpstream:
         *former, current = self._keys.candidates(context.upstream_key)
         for key in former:
             try:
-                return await self._exchange.ask(self._get(operation, url, key, context, max_bytes), decode, attempt=1)
+                call = self._get(operation, path, key, context, max_bytes)
+                return await self._exchange.ask(call, decode, attempt=1)
             except UpstreamRefused as refusal:
                 if refusal.status not in _KEY_REFUSED:
                     raise
-        call = self._get(operation, url, current, context, max_bytes)
+        call = self._get(operation, path, current, context, max_bytes)
         return await self._exchange.ask(call, decode, attempt=1 + len(former))
 
     async def _tried(self, attempt: Callable[..., Awaitable[T]]) -> T:
@@ -161,18 +171,20 @@ class SegmindUpstream:
         for number in range(1, self._attempts):
             try:
                 return await attempt(attempt=number)
+            except UpstreamHeldBack:
+                raise
             except UpstreamUnsent:
                 pass
             await self._sleep(RETRY_BASE_S * 2 ** (number - 1) * (0.5 + self._jitter()))
         return await attempt(attempt=self._attempts)
 
-    def _post(self, operation: str, url: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> Call:
+    def _post(self, operation: str, path: str, body: bytes, headers: Mapping[str, str], context: CallContext) -> Call:
         limits, timeouts = self._limits, self._timeouts
         streams, uploads = operation == "sync", operation == "upload"
         return Call(
             operation=operation,
             method="POST",
-            url=url,
+            url=self._urls[host_of(operation)] + path,
             key=self._keys.name_for(context.upstream_key),
             context=context,
             max_bytes=limits.stream_bytes if streams else limits.answer_bytes,
@@ -182,11 +194,11 @@ class SegmindUpstream:
             headers=wire.request_headers(headers, context.traceparent),
         )
 
-    def _get(self, operation: str, url: str, key: str, context: CallContext, max_bytes: int) -> Call:
+    def _get(self, operation: str, path: str, key: str, context: CallContext, max_bytes: int) -> Call:
         return Call(
             operation=operation,
             method="GET",
-            url=url,
+            url=self._urls[host_of(operation)] + path,
             key=key,
             context=context,
             max_bytes=max_bytes,

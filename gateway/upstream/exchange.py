@@ -17,6 +17,7 @@ from gateway.upstream import wire
 from gateway.upstream.auth import KeyAuth, KeyRing
 from gateway.upstream.call import Call, Record
 from gateway.upstream.failures import at_edge
+from gateway.upstream.hosts import Hosts
 from gateway.upstream.redaction import StreamRedaction, redact_bytes
 from gateway.upstream.stream import VendorStream
 from gateway.upstream.transport import HEADERS, Timeouts
@@ -33,6 +34,7 @@ class Exchange:
     Args:
         transport: The pool. Without httpx's client: its cookies, redirects and proxies are unwanted and cost 100 us.
         keys: The company's keys.
+        hosts: Let calls go, and are told how they went.
         timeouts: Of them, those of connecting.
         sink: Takes the events.
         clock: Monotonic seconds, for latencies.
@@ -43,6 +45,7 @@ class Exchange:
         self,
         transport: httpx.AsyncBaseTransport,
         keys: KeyRing,
+        hosts: Hosts,
         *,
         timeouts: Timeouts,
         sink: Sink,
@@ -52,6 +55,7 @@ class Exchange:
     ) -> None:
         self._transport = transport
         self._keys = keys
+        self._hosts = hosts
         self._timeouts = timeouts
         self._sink = sink
         self._clock = clock
@@ -64,8 +68,8 @@ class Exchange:
         Raises:
             UpstreamError: As `gateway.core.ports.Upstream` says.
         """
-        record = Record(call, attempt=attempt, sink=self._sink, clock=self._clock)
-        found = await _settled(call, record, self._ask(call, record, decode))
+        record, ticket = self._begin(call, attempt)
+        found = await self._settled(call, record, ticket, self._ask(call, record, decode))
         record.end()
         return found
 
@@ -75,8 +79,33 @@ class Exchange:
         Raises:
             UpstreamError: As `gateway.core.ports.Upstream` says, a refusal included.
         """
-        record = Record(call, attempt=attempt, sink=self._sink, clock=self._clock)
-        return await _settled(call, record, self._stream(call, record))
+        record, ticket = self._begin(call, attempt)
+        return await self._settled(call, record, ticket, self._stream(call, record))
+
+    def _begin(self, call: Call, attempt: int) -> tuple[Record, int]:
+        ticket = self._hosts.begin(call.host)
+        record = Record(call, attempt=attempt, sink=self._sink, clock=self._clock, ended=self._hosts.ended)
+        return record, ticket
+
+    async def _settled(self, call: Call, record: Record, ticket: int, work: Awaitable[T]) -> T:
+        """Await an attempt, tell its host how it went, and end its record if it failed.
+
+        To a write, an unusable answer is an ambiguous one.
+        """
+        try:
+            found = await work
+        except UpstreamInvalidResponse as exc:
+            failure = UpstreamAmbiguous(str(exc), status=record.status, unfit=exc.unfit) if call.write else exc
+        except BaseException as exc:
+            self._hosts.report(call, ticket, exc)
+            record.end(exc)
+            raise
+        else:
+            self._hosts.report(call, ticket, None)
+            return found
+        self._hosts.report(call, ticket, failure)
+        record.end(failure)
+        raise failure
 
     async def _ask(self, call: Call, record: Record, decode: Callable[[wire.Answer, Record], T]) -> T:
         deadline = _deadline(call)
@@ -137,19 +166,6 @@ class Exchange:
         finally:
             await _close(response)
         return wire.Answer(status, response.headers, redact_bytes(body, self._keys.secrets()))
-
-
-async def _settled(call: Call, record: Record, work: Awaitable[T]) -> T:
-    """Await an attempt and end its record if it fails; to a write, an unusable answer is an ambiguous one."""
-    try:
-        return await work
-    except UpstreamInvalidResponse as exc:
-        failure = UpstreamAmbiguous(str(exc), status=record.status, unfit=exc.unfit) if call.write else exc
-    except BaseException as exc:
-        record.end(exc)
-        raise
-    record.end(failure)
-    raise failure
 
 
 def _deadline(call: Call) -> float:

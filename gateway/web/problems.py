@@ -104,6 +104,7 @@ EXCEPTIONS: Final[Mapping[type[Exception], str]] = MappingProxyType(
         errors.StoreNotReady: "store_unavailable",
         errors.UpstreamError: "upstream_error",
         errors.UpstreamUnsent: "upstream_unavailable",
+        errors.UpstreamHeldBack: "upstream_unavailable",
         errors.UpstreamAmbiguous: "upstream_error",
         errors.UpstreamRefused: "upstream_error",
         errors.UpstreamInvalidResponse: "upstream_invalid_response",

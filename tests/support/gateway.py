@@ -10,16 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import httpx
 import segmind
 from support.ledger import CREDIT, Store, open_store
+from support.scrape import parsed, total
 from support.vendor import KEY, KLING
 
 from gateway.catalogue import ModelOverride, load_catalogue
 from gateway.cli.serve import serving
 from gateway.config import Settings
+from gateway.core.breaker import BreakerState
 from gateway.core.job import Job
 from gateway.core.policy import Policy
 from gateway.core.tenant import Secret, TenantPolicy
@@ -113,6 +115,20 @@ class Gateway:
     def lines(self) -> list[dict[str, Any]]:
         """Return the log lines."""
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Add up a metric over the series that have these labels."""
+        return total(parsed((await self.http.get(f"{self.ops_url}/metrics")).text), name, **labels)
+
+    async def alerts(self, event: str) -> float:
+        """Count the alerts of a name."""
+        return await self.metric("gateway_alerts_total", event=event)
+
+    async def breaker(self, host: str) -> str:
+        """Name the state that a breaker is in."""
+        name = "gateway_upstream_breaker_state"
+        [state] = [one for one in get_args(BreakerState) if await self.metric(name, host=host, state=one)]
+        return str(state)
 
     @contextmanager
     def sdk(self) -> Iterator[segmind.SegmindClient]:

@@ -36,7 +36,7 @@ def everything() -> Metrics:
     )
     metrics.set_jobs({"ACCEPTED": 1})
     metrics.set_budgets({"ads": [Window("day", 10, 1, 1)]})
-    metrics.set_breaker("api.segmind.com", "closed")
+    metrics.set_breaker("inference", "closed")
     metrics.observe_redis("admit", 0.001)
     metrics.count_redis_failure("admit")
     metrics.count_sink_failure("LogSink")

@@ -133,6 +133,7 @@ class Rig:
             watchlist=watchlist,
             rules=self.rules,
             throttle=throttle,
+            wait_s=lambda: self.upstream.wait_s("inference"),
             clock=clock,
             gauges=figures,
             sink=self.events.append,

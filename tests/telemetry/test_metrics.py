@@ -188,8 +188,8 @@ def test_what_events_do_not_tell_is_set() -> None:
     metrics.set_jobs({"ACCEPTED": 7, "UNKNOWN": 2})
     metrics.set_due_jobs(5)
     metrics.set_upstream_credits(18_492_104)
-    metrics.set_breaker("api.segmind.com", "open")
-    metrics.set_breaker("api.segmind.com", "half_open")
+    metrics.set_breaker("inference", "open")
+    metrics.set_breaker("inference", "half_open")
     metrics.observe_tracker_lag(2.5)
     metrics.observe_redis("admit", 0.0007)
     metrics.count_redis_failure("admit")
@@ -199,7 +199,8 @@ def test_what_events_do_not_tell_is_set() -> None:
     assert total(series, "gateway_tracker_due_jobs") == 5
     assert total(series, "gateway_upstream_remaining_credits") == 0.018492104
     assert total(series, "gateway_upstream_breaker_state", state="half_open") == 1
-    assert total(series, "gateway_upstream_breaker_state") == 1
+    assert total(series, "gateway_upstream_breaker_state", host="inference") == 1
+    assert total(series, "gateway_upstream_breaker_state", state="closed") == 4
     assert total(series, "gateway_tracker_lag_seconds_sum") == 2.5
     assert total(series, "gateway_redis_call_duration_seconds_bucket", operation="admit", le="0.001") == 1
     assert total(series, "gateway_redis_failures_total", operation="admit") == 1

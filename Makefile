@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := .tools
 TOOLS_READY := $(TOOLS)/.ready
+PROMTOOL := $(TOOLS)/bin/promtool
 HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
@@ -28,13 +29,13 @@ check: $(READY) ## ruff, ruff format, mypy strict, import contracts
 	$(BIN)/mypy gateway tests
 	$(BIN)/lint-imports
 
-test: $(READY) $(TOOLS_READY) ## the whole suite, on real Valkey
+test: $(READY) $(TOOLS_READY) $(PROMTOOL) ## the whole suite, on real Valkey
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
-tools: $(TOOLS_READY) ## Helm, hadolint and kubernetes-validate in .tools, for the chart's tests (hashes checked)
+tools: $(TOOLS_READY) $(PROMTOOL) ## Helm, linters and Prometheus in .tools, for tests of the chart and its rules
 
 $(TOOLS_READY): tests/chart/requirements.lock tests/chart/helm.lock
 	rm -rf $(HELM_PARTS)
@@ -47,6 +48,14 @@ $(TOOLS_READY): tests/chart/requirements.lock tests/chart/helm.lock
 	install -D -m 755 $(HELM_PARTS)/helm/helm $(TOOLS)/bin/helm
 	rm -rf $(HELM_PARTS)
 	touch $@
+
+# The system's own, else Debian's package, unpacked and not installed: that needs no root and starts nothing.
+$(PROMTOOL):
+	@mkdir -p $(TOOLS)/bin $(TOOLS)/deb
+	@if command -v prometheus promtool >/dev/null; then ln -sf "$$(command -v prometheus)" "$$(command -v promtool)" $(TOOLS)/bin/; \
+	else cd $(TOOLS)/deb && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } >/dev/null \
+	  && dpkg-deb -x prometheus_*.deb . && ln -sf ../deb/usr/bin/prometheus ../deb/usr/bin/promtool ../bin/; fi \
+	|| echo "no Prometheus, and no Debian package of it: tests of its rules are skipped"
 
 chart-docs: $(READY) ## the table of values in the chart's README
 	PYTHONPATH=tests $(BIN)/python -m chart.values_table

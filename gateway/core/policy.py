@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import time
 from typing import Literal
@@ -14,6 +15,7 @@ MediaUrls = Literal["public_https", "any"]
 
 _DAY_S = 86_400
 LEDGER_MIN_S = 32 * _DAY_S
+_DURABILITY = re.compile(r"none|waitaof|wait:[1-9]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Policy:
         reconcile_at: Time of day (UTC) of the daily reconciliation; None: only by command.
         upstream_rpm: Requests a minute to the vendor over all tenants; None: no limit of ours.
         upstream_poll_rps: Polls a second over all jobs, above which all intervals stretch; None: no limit.
+        durability: How surely a hold must be kept before its job is sent: ``none`` (Redis has answered), ``waitaof``
+            (the primary's append-only file is synced) or ``wait:N`` (N replicas, 1 to 9, have it).
     """
 
     unpriced_models: UnpricedModels = "hold"
@@ -46,6 +50,7 @@ class Policy:
     reconcile_at: time | None = None
     upstream_rpm: int | None = None
     upstream_poll_rps: float | None = None
+    durability: str = "none"
 
     def __post_init__(self) -> None:
         if not 0 < self.default_hold <= MAX_NANO:
@@ -62,3 +67,5 @@ class Policy:
             raise ValueError("upstream_rpm must be at least 1")
         if self.upstream_poll_rps is not None and not 0 < self.upstream_poll_rps < float("inf"):
             raise ValueError("upstream_poll_rps must be above 0")
+        if not _DURABILITY.fullmatch(self.durability):
+            raise ValueError("durability must be none, waitaof or wait:N, N from 1 to 9")

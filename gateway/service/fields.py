@@ -189,6 +189,7 @@ class PolicyFields(_Section):
     reconcile_at: Annotated[time, BeforeValidator(_time_of_day)] | None = None
     upstream_rpm: Count | None = None
     upstream_poll_rps: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    durability: str = Policy().durability
     defaults: Annotated[TenantDefaults, BeforeValidator(_or_empty)] = TenantDefaults()
 
     @model_validator(mode="after")
@@ -211,6 +212,7 @@ class PolicyFields(_Section):
             reconcile_at=self.reconcile_at,
             upstream_rpm=self.upstream_rpm,
             upstream_poll_rps=self.upstream_poll_rps,
+            durability=self.durability,
         )
 
 

@@ -104,6 +104,7 @@ def show_policy(policy: Policy) -> Shown:
         "reconcile_at": f"{policy.reconcile_at:%H:%M}" if policy.reconcile_at else "",
         "upstream_rpm": str(policy.upstream_rpm or ""),
         "upstream_poll_rps": f"{policy.upstream_poll_rps:g}" if policy.upstream_poll_rps else "",
+        "durability": policy.durability,
     }
     return {name: value for name, value in shown.items() if value}
 

@@ -21,6 +21,7 @@ key                           type     holds
 ``{t}:unsent``                zset     job ids of webhooks that were given up, by when, ms
 ``{t}:held``                  zset     receivers that are sent nothing, by until when, ms
 ``{t}:hook:<job id>``         hash     how far a job's webhook got: attempts, state, log
+``{t}:mark``                  string   written before WAIT and WAITAOF (`store.durability`)
 ``{t}:webhook``               hash     signing secret, old (until), disabled (since)
 ``due:{n}``                   zset     tracker's queue, shard n: ``tenant/job`` by due time, ms
 ``hooks:{n}``                 zset     tenants that owe webhooks, shard n: ``tenant/`` by due time, ms
@@ -147,6 +148,11 @@ def held(t: str) -> str:
 def hook(t: str, job_id: str) -> str:
     """Name the record of a job's webhook."""
     return f"{{{t}}}:hook:{job_id}"
+
+
+def mark(t: str) -> str:
+    """Name the mark that is written before it is asked whether a tenant's writes are kept."""
+    return f"{{{t}}}:mark"
 
 
 def webhook(t: str) -> str:

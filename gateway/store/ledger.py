@@ -78,7 +78,11 @@ class RedisLedger:
 
     async def admit(self, admission: Admission) -> Admitted | Denied:
         """See `Ledger.admit`."""
-        return await self._decide(admission, "admit")
+        decision = await self._decide(admission, "admit")
+        wanted = self._policy().durability
+        if wanted != "none" and isinstance(decision, Admitted) and not decision.replayed:
+            await self._scripts.confirm(admission.credential.tenant, wanted)
+        return decision
 
     async def quote(self, admission: Admission) -> Admitted | Denied:
         """See `Ledger.quote`."""

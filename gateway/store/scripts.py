@@ -22,6 +22,7 @@ from gateway.core.ports import StoreWatch
 from gateway.errors import StoreUnavailable
 from gateway.store.cluster import FairCluster
 from gateway.store.connect import RedisClient, store_errors
+from gateway.store.durability import Confirmations
 from gateway.store.line import Line, Word
 from gateway.store.pool import Turns
 
@@ -107,6 +108,7 @@ class Scripts:
         self._way = _Way.through(client, deadline_s)
         self._bulk_way = _Way.through(patient, patience_s)
         self._bulk_turns = Turns(BULK_AT_ONCE, patience_s)
+        self._confirmations = Confirmations(client)
 
     async def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # a reply is whatever the script returns
         """Run a script once, at most.
@@ -147,6 +149,10 @@ class Scripts:
             return await _run(self._bulk_way, script, (len(keys), *keys, *args))
         finally:
             self._bulk_turns.give()
+
+    async def confirm(self, tenant: str, wanted: str) -> None:
+        """Wait until what was answered so far is kept as surely as ``wanted``; see `store.durability`."""
+        await self._confirmations.confirm(tenant, wanted)
 
 
 async def _run(way: _Way, script: Script, words: tuple[Word, ...]) -> Any:  # noqa: ANN401  # as `Scripts.run`

@@ -70,7 +70,7 @@ def test_every_policy_field_is_read() -> None:
     text = (
         "{unpriced_models: refuse, default_hold: 2, unknown_jobs: release, unknown_after: 30m, result_ttl: 72h, "
         "job_ttl: 30d, media_urls: any, alerts: [90, 10], reconcile_at: 12:30, "
-        "upstream_rpm: 50, upstream_poll_rps: 0.5}"
+        "upstream_rpm: 50, upstream_poll_rps: 0.5, durability: 'wait:2'}"
     )
     assert load(f"policy: {text}\ntenants: []").policy == Policy(
         unpriced_models="refuse",
@@ -84,6 +84,7 @@ def test_every_policy_field_is_read() -> None:
         reconcile_at=time(12, 30),
         upstream_rpm=50,
         upstream_poll_rps=0.5,
+        durability="wait:2",
     )
 
 

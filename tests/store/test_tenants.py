@@ -36,7 +36,14 @@ FULL = TenantPolicy(
     webhook_hosts=("*.example.com",),
 )
 RULES = DeclaredRules(
-    Policy(default_hold=3, reconcile_at=time(4, 30), alerts=(10, 90), upstream_rpm=50, upstream_poll_rps=0.5),
+    Policy(
+        default_hold=3,
+        reconcile_at=time(4, 30),
+        alerts=(10, 90),
+        upstream_rpm=50,
+        upstream_poll_rps=0.5,
+        durability="wait:1",
+    ),
     (ModelOverride("mine", kind="image", price_nano=1, expected_latency_s=2, schema={"required": ["prompt"]}),),
 )
 

@@ -20,11 +20,12 @@ from gateway.core.policy import Policy
 from gateway.core.ports import Gauges, Sink
 from gateway.errors import StoreUnavailable
 from gateway.parts import Parts, delivering, tracking
-from gateway.service.lifetime import Drain, finish, running, watch_store
+from gateway.service.lifetime import Drain, finish, running
 from gateway.service.rules import Rules
+from gateway.service.storewatch import StoreWatch
 from gateway.service.wait import Waiting
 from gateway.store.opening import open_store, refuse_unfit
-from gateway.store.readiness import read_epoch
+from gateway.store.watched import RedisWatched
 from gateway.telemetry.readiness import Readiness
 from gateway.upstream.opening import open_upstream
 from gateway.web.app import create_app
@@ -87,7 +88,8 @@ async def data_plane(
         work = parts.work()
         if settings.role != "api":
             work += [*tracking(parts, settings, stack, drain), *delivering(parts, settings, stack, drain)]
-        work.append(lambda: watch_store(lambda: read_epoch(client), lambda why: readiness.say("store", why), sink))
+        watched = RedisWatched(client, parts.sweeper, allow_volatile=settings.allow_volatile_redis)
+        work.append(StoreWatch(watched, lambda why: readiness.say("store", why), sink).run)
         await stack.enter_async_context(running(work, sink))
         yield DataPlane(create_app(parts.tenant_api(settings)), lambda: _begin_drain(drain, parts.waiting, faults))
 

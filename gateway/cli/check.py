@@ -21,7 +21,7 @@ from gateway.errors import ConfigError, StoreError, UpstreamError, UpstreamRefus
 from gateway.store.connect import RedisClient, store_errors
 from gateway.store.embedded import is_new
 from gateway.store.opening import open_store
-from gateway.store.readiness import check_store, read_epoch
+from gateway.store.readiness import check_store, read_epoch, read_rewound
 from gateway.upstream.opening import open_upstream
 
 app = typer.Typer()
@@ -104,6 +104,8 @@ async def _redis(client: RedisClient, settings: Settings) -> AsyncIterator[Findi
     if epoch is None:
         todo = "run `gateway apply`, unless a ledger should be here: then it is a flushed or wrong Redis"
         yield Finding("redis", "fail", "there is no ledger in it (ledger:epoch is missing)", todo)
+    if (rewound := await read_rewound(client)) is not None:
+        yield Finding("redis", "warn", f"it went back in time, seen {rewound}", "run `gateway reconcile`")
     trip_ms, behind_s = await _probe(client)
     where = "Redis" if settings.redis_url else f"the embedded store in {settings.data_dir.resolve()}"
     answers = f"{where} answers in {trip_ms:.1f} ms" + (f", ledger {epoch[:8]}" if epoch else "")

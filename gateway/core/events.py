@@ -29,6 +29,7 @@ AlertName = Literal[
     "outbox.dropped",
     "rules.unreadable",
     "store.not_ready",
+    "store.rewound",
     "store.subscription_lost",
     "sweep.failed",
     "tracker.failed",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.core.events import Alert
 from gateway.core.ports import Sink
-from gateway.errors import StoreUnavailable
 from gateway.service.inflight import InFlight
 from gateway.service.outbox import Outbox
 from gateway.service.watchlist import Watchlist
@@ -20,8 +19,6 @@ CANCEL_AGAIN_S = 0.2
 RESTART_S = 1.0
 FLUSH_WITHIN_S = 2.0
 LEAST_S = 1.0
-STORE_CHECK_S = 1.0
-NO_LEDGER = "ledger:epoch is missing: a new, flushed or wrong Redis; run `gateway apply`"
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -89,30 +86,3 @@ async def finish(
         async with asyncio.timeout(FLUSH_WITHIN_S):
             for watchlist in watchlists:
                 await watchlist.flush()
-
-
-async def watch_store(
-    epoch: Callable[[], Awaitable[str | None]],
-    tell: Callable[[str], None],
-    sink: Sink,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Look every second whether the store answers and is the ledger.
-
-    Args:
-        epoch: Reads the ledger's mark; raises `StoreUnavailable`.
-        tell: Told why the store can't be relied on; empty when it can.
-        sink: Gets an alert for each new reason.
-        sleep: Waits that many seconds.
-    """
-    was = ""
-    while True:
-        try:
-            now = "" if await epoch() else NO_LEDGER
-        except StoreUnavailable as exc:
-            now = f"Redis does not answer: {exc}"
-        tell(now)
-        if now and now != was:
-            sink(Alert(event="store.not_ready", detail=now))
-        was = now
-        await sleep(STORE_CHECK_S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.core.movements import Denied
 from gateway.errors import StoreNotReady
-from gateway.store.connect import RedisClient
+from gateway.store import keys
+from gateway.store.connect import RedisClient, store_errors
 from gateway.store.readiness import read_epoch
 
 
@@ -14,13 +15,20 @@ class EpochGuard:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def denied(self, code: str) -> Denied:
+    async def denied(self, code: str, tenant: str) -> Denied:
         """Return the refusal of a caller about whom nothing may be told.
 
         Raises:
-            StoreNotReady: This dataset is no ledger, so nothing it does not know means anything.
+            StoreNotReady: This dataset is no ledger, or has lost the tenant's part of it (one node of a cluster was
+                flushed): nothing it does not know means anything.
             StoreUnavailable: Redis did not answer.
         """
-        if code == "unauthenticated" and await read_epoch(self._client) is None:
+        if code != "unauthenticated":
+            return Denied(code)
+        if await read_epoch(self._client) is None:
             raise StoreNotReady("ledger:epoch is missing: a new, flushed or wrong Redis; run `gateway apply`")
+        with store_errors():
+            listed = await self._client.sismember(keys.TENANTS, tenant)
+            if listed and not await self._client.exists(keys.tenant(tenant)):
+                raise StoreNotReady(f"tenant {tenant} is listed, and its policy is gone; run `gateway apply`")
         return Denied(code)

@@ -38,7 +38,7 @@ class RedisJobs:
         t = credential.tenant
         names = [keys.tenant(t), keys.key(t, credential.key_id)]
         verdict: bytes = await self._scripts.run(self._library["door"], names, [credential.digest])
-        return None if verdict == b"ok" else await self._epoch.denied(verdict.decode())
+        return None if verdict == b"ok" else await self._epoch.denied(verdict.decode(), t)
 
     async def read(self, credential: Credential, job_id: str, *, with_result: bool) -> Reading | Denied:
         """See `Jobs.read`."""
@@ -53,7 +53,7 @@ class RedisJobs:
         )  # fmt: skip
         verdict = reply[0]
         if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict.decode())
+            return await self._epoch.denied(verdict.decode(), t)
         rate = decode_rate("read", reply[2])
         if verdict != b"ok":
             return Denied(verdict.decode(), retry_after_s=rate.retry_after_s, rate=rate)
@@ -72,7 +72,7 @@ class RedisJobs:
         )
         verdict = reply[0].decode()
         if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict)
+            return await self._epoch.denied(verdict, t)
         rate = decode_rate("read", reply[2])
         if verdict != "ok":
             return Denied(verdict, retry_after_s=rate.retry_after_s, rate=rate)
@@ -96,7 +96,7 @@ class RedisJobs:
         )
         verdict = reply[0].decode()
         if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict)
+            return await self._epoch.denied(verdict, t)
         quota = decode_quota(decode_rate(limit, reply[2]), reply[3])
         if verdict != "ok":
             return Denied(verdict, quota, retry_after_s=quota.rate.retry_after_s)

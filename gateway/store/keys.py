@@ -33,6 +33,7 @@ key                           type     holds
 ``tenants``                   set      all tenant ids
 ``policy``                    string   policy and models of ``gateway.yaml``, JSON
 ``ledger:epoch``              string   marks this dataset as the ledger; a flushed or wrong Redis has none
+``ledger:rewound``            string   when and how this dataset went back in time, for a week after it was seen
 ============================  =======  ==========================================================================
 
 Besides, the pub/sub channel ``jobs``: ``tenant/job`` at each change of a job.
@@ -43,6 +44,7 @@ from __future__ import annotations
 import hashlib
 
 EPOCH = "ledger:epoch"
+REWOUND = "ledger:rewound"
 TENANTS = "tenants"
 POLICY = "policy"
 JOB_CHANGES = "jobs"

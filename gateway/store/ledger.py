@@ -105,7 +105,7 @@ class RedisLedger:
         )  # fmt: skip
         verdict = reply[0].decode()
         if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict)
+            return await self._epoch.denied(verdict, t)
         quota = decode_quota(decode_rate("submit", reply[2]), reply[3])
         if verdict == "admitted":
             job = _admitted_job(a, int(reply[1]), int(reply[4][0]))

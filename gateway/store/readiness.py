@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from redis.asyncio import RedisCluster
+from redis.exceptions import NoPermissionError
 from redis.utils import str_if_bytes
 
 from gateway.errors import StoreNotReady
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
+
+REWOUND_S: Final = 7 * 86_400
+NO_INFO: Final = "this user may not run INFO, so nothing is known of eviction and AOF: give it +info"
 
 
 async def check_store(client: RedisClient, *, allow_volatile: bool) -> list[str]:
@@ -25,19 +30,25 @@ async def check_store(client: RedisClient, *, allow_volatile: bool) -> list[str]
         allow_volatile: Accept a server that may lose or evict data; for trials.
 
     Raises:
-        StoreUnavailable: A server did not answer, or this user may not read INFO.
+        StoreUnavailable: A server did not answer.
     """
     with store_errors():
-        if not isinstance(client, RedisCluster):
-            info = await client.info()
-            return _problems(info, allow_volatile=allow_volatile, clustered=False)
-        await client.initialize()
-        found = []
-        for node in client.get_primaries():
-            info = await client.info(target_nodes=node)
-            problems = _problems(info, allow_volatile=allow_volatile, clustered=True)
-            found += [f"{node.name}: {problem}" for problem in problems]
-        return found
+        try:
+            return await _check(client, allow_volatile=allow_volatile)
+        except NoPermissionError:
+            return [] if allow_volatile else [NO_INFO]
+
+
+async def _check(client: RedisClient, *, allow_volatile: bool) -> list[str]:
+    if not isinstance(client, RedisCluster):
+        return _problems(await client.info(), allow_volatile=allow_volatile, clustered=False)
+    await client.initialize()
+    found = []
+    for node in client.get_primaries():
+        info = await client.info(target_nodes=node)
+        problems = _problems(info, allow_volatile=allow_volatile, clustered=True)
+        found += [f"{node.name}: {problem}" for problem in problems]
+    return found
 
 
 async def read_epoch(client: RedisClient) -> str | None:
@@ -64,6 +75,29 @@ async def ensure_epoch(client: RedisClient) -> str:
     if epoch is None:
         raise StoreNotReady(f"{keys.EPOCH} does not stay in the store")
     return epoch
+
+
+async def note_rewound(client: RedisClient, detail: str) -> None:
+    """Keep in the store, for a week, that it went back in time.
+
+    Raises:
+        StoreUnavailable: No answer.
+    """
+    with store_errors():
+        seconds, _ = await client.time()
+        at = datetime.fromtimestamp(seconds, UTC)
+        await client.set(keys.REWOUND, f"{at:%Y-%m-%d %H:%M} UTC: {detail}", ex=REWOUND_S)
+
+
+async def read_rewound(client: RedisClient) -> str | None:
+    """Read when and how the store went back in time; None where no process saw that in the last week.
+
+    Raises:
+        StoreUnavailable: No answer.
+    """
+    with store_errors():
+        noted = await client.get(keys.REWOUND)
+    return None if noted is None else str_if_bytes(noted)
 
 
 def _problems(info: Mapping[str, Any], *, allow_volatile: bool, clustered: bool) -> list[str]:

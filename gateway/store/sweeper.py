@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.core.queue import ActiveJob, DueEntry, Standing
@@ -87,6 +87,14 @@ class RedisSweeper:
                 _standing(tenant, active, [_text(owner) for owner in owners])
                 for tenant, active, owners in zip(tenants, replies[::2], replies[1::2], strict=True)
             ]
+
+    async def positions(self) -> Mapping[str, int]:
+        """Read the number of each tenant's last ledger entry."""
+        walk = self._walk(lambda trip, tenant: trip.hget(keys.budget(tenant), "seq"))
+        found: dict[str, int] = {}
+        async for tenants, replies in walk:
+            found |= {tenant: int(seq) for tenant, seq in zip(tenants, replies, strict=True) if seq}
+        return found
 
     async def owing(self) -> AsyncIterator[Sequence[str]]:
         """See `Sweeper.owing`."""

@@ -14,7 +14,8 @@ from typer.testing import Result
 
 from gateway.sandbox import SandboxSettings
 from gateway.sandbox.server import running
-from gateway.store.readiness import ensure_epoch
+from gateway.store.connect import RedisClient
+from gateway.store.readiness import ensure_epoch, note_rewound
 
 Findings = dict[str, tuple[str, str]]
 Check = Callable[..., Coroutine[Any, Any, tuple[int, Findings]]]
@@ -79,3 +80,12 @@ async def test_lines_for_people(gateway: Callable[..., Result]) -> None:
     result = await asyncio.to_thread(gateway, "check", SEGMIND_API_KEY="")
     assert result.exit_code == 1
     assert {line.split()[0] for line in result.stdout.splitlines()} == {"ok", "fail"}
+
+
+async def test_a_store_that_went_back(gateway: Callable[..., Result], redis: RedisClient) -> None:
+    """A ledger that a process saw go back is a warning with what to do, for as long as the store remembers."""
+    await note_rewound(redis, "the ledger went back, of one")
+    lines = (await asyncio.to_thread(gateway, "check", SEGMIND_API_KEY="")).stdout.splitlines()
+    (said,) = [line for line in lines if "went back" in line]
+    assert said.startswith("warn  redis")
+    assert said.endswith("the ledger went back, of one; run `gateway reconcile`")

@@ -13,6 +13,7 @@ from gateway.core.credits import MAX_NANO
 from gateway.core.movements import Admission, Admitted, Denied
 from gateway.core.quota import window_end
 from gateway.core.tenant import WINDOWS, Credential, RateLimit, TenantPolicy, WindowName, digest_of
+from gateway.errors import StoreNotReady
 from gateway.store import keys
 
 TENANT: Final = "team"
@@ -160,10 +161,13 @@ async def unfit(store: Store, why: str) -> Credential:
     return credential
 
 
-async def test_a_key_without_its_tenant_is_unauthenticated(store: Store) -> None:
-    """A key whose tenant's record is gone may not act: an absent policy is never an unlimited one."""
+async def test_a_key_without_its_tenant_may_not_act(store: Store) -> None:
+    """An absent policy is never an unlimited one; where the tenant should be there, its loss is ours: not a 401."""
     credential = await store.caller()
     await store.client.delete(keys.tenant(TENANT))
+    with pytest.raises(StoreNotReady, match="its policy is gone"):
+        await store.ledger.admit(admission(credential))
+    await store.client.srem(keys.TENANTS, TENANT)
     assert await denied(store, admission(credential)) == Denied("unauthenticated")
 
 

@@ -8,7 +8,15 @@ from support.valkey import DURABLE, free_port, valkey_server
 
 from gateway.errors import StoreUnavailable
 from gateway.store.connect import RedisClient
-from gateway.store.readiness import check_store, ensure_epoch, read_epoch
+from gateway.store.readiness import (
+    NO_INFO,
+    REWOUND_S,
+    check_store,
+    ensure_epoch,
+    note_rewound,
+    read_epoch,
+    read_rewound,
+)
 
 
 async def test_a_durable_server_is_ready(redis: RedisClient, cluster_url: str) -> None:
@@ -99,3 +107,23 @@ async def test_a_store_that_is_down_is_unavailable_not_unfit() -> None:
         for question in (check_store(client, allow_volatile=False), read_epoch(client), ensure_epoch(client)):
             with pytest.raises(StoreUnavailable):
                 await question
+
+
+async def test_a_user_who_may_not_ask_is_told_so(tmp_path: Path) -> None:
+    """Without INFO nothing is known of durability: a problem with what to do, unless volatile stores are allowed."""
+    with valkey_server(tmp_path) as url:
+        async with opened(url) as client:
+            await client.acl_setuser("limited", enabled=True, passwords=["+pw"], commands=["+ping"])
+        async with opened(url.replace("//", "//limited:pw@")) as client:
+            assert await check_store(client, allow_volatile=False) == [NO_INFO]
+            assert await check_store(client, allow_volatile=True) == []
+
+
+async def test_a_rewound_store_says_so(redis: RedisClient) -> None:
+    """What a process saw is kept in the store with its time, for a week."""
+    assert await read_rewound(redis) is None
+    await note_rewound(redis, "the ledger went back")
+    said = await read_rewound(redis)
+    assert said is not None
+    assert said.endswith(" UTC: the ledger went back")
+    assert 0 < await redis.ttl("ledger:rewound") <= REWOUND_S

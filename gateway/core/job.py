@@ -67,50 +67,31 @@ def public_status(state: JobState, vendor_status: VendorStatus) -> VendorStatus:
 
 
 @record()
-class Job:
-    """What is on record of one job. Amounts in nanocredits, times in Unix milliseconds of Redis's clock.
+class JobView:
+    """What a job's owner is told of it. Amounts in nanocredits, times in Unix milliseconds of Redis's clock.
 
     Attributes:
         id: The gateway's own id (UUIDv7), fixed before anything is sent upstream.
-        upstream_id: The vendor's id, once known.
-        upstream_key: Name of the company key that it was sent with.
-        fingerprint: Digest of model and canonical inputs, to find the job in the vendor's history.
         hold: What was held at admission; `cost` what was settled, None before.
-        estimated: The cost is the hold because the vendor reported none.
         vendor_status: The vendor's last word; confirmed at `confirmed_ms`.
+        upstream_id: The vendor's id, once known.
         error: Why it failed, was refused or expired; for tenants.
-        code: Error code and status of a refusal (``REJECTED``), replayed by the idempotency key.
         has_result: A result body is kept.
-        missing_ms: Since when the vendor says that it does not know the job.
-        overdue: How overdue it was found to be (`core.schedule.overdue_level`).
     """
 
     id: str
     tenant: str
-    key_id: str
     model: str
-    kind: JobKind
     state: JobState
     hold: int
     created_ms: int
-    fingerprint: str = ""
-    upstream_id: str | None = None
-    upstream_key: str | None = None
     vendor_status: VendorStatus = "QUEUED"
+    upstream_id: str | None = None
     confirmed_ms: int | None = None
-    missing_ms: int | None = None
-    overdue: int = 0
-    accepted_ms: int | None = None
     finished_ms: int | None = None
     cost: int | None = None
-    estimated: bool = False
     error: str | None = None
-    code: str | None = None
     has_result: bool = False
-    request_id: str = ""
-    traceparent: str | None = None
-    webhook_url: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> VendorStatus:
@@ -125,6 +106,34 @@ class Job:
         if self.error:
             return self.error
         return "the vendor no longer knows this job" if self.state is JobState.EXPIRED else "the job failed"
+
+
+@record(kw_only=True)
+class Job(JobView):
+    """What is on record of one job.
+
+    Attributes:
+        upstream_key: Name of the company key that it was sent with.
+        fingerprint: Digest of model and canonical inputs, to find the job in the vendor's history.
+        estimated: The cost is the hold because the vendor reported none.
+        code: Error code and status of a refusal (``REJECTED``), replayed by the idempotency key.
+        missing_ms: Since when the vendor says that it does not know the job.
+        overdue: How overdue it was found to be (`core.schedule.overdue_level`).
+    """
+
+    key_id: str
+    kind: JobKind
+    fingerprint: str = ""
+    upstream_key: str | None = None
+    missing_ms: int | None = None
+    overdue: int = 0
+    accepted_ms: int | None = None
+    estimated: bool = False
+    code: str | None = None
+    request_id: str = ""
+    traceparent: str | None = None
+    webhook_url: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def new_job_id() -> str:

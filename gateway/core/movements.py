@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.core.job import Job, JobKind, JobState
+from gateway.core.job import Job, JobKind, JobState, JobView
 from gateway.core.quota import Quota, RateState, Window
 from gateway.core.record import record
 from gateway.core.tenant import Credential, TenantPolicy
@@ -130,7 +130,7 @@ class Release:
 class Reading:
     """A job as read by its owner, and where the read limit stands."""
 
-    job: Job | None
+    job: JobView | None
     quota: RateState
     now_ms: int
     result: StoredResult | None = None

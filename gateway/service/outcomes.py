@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.core.job import Job
+from gateway.core.job import Job, JobView
 from gateway.core.quota import Quota
 from gateway.core.tenant import Credential
 from gateway.core.vendor import VendorAnswer
@@ -40,7 +40,7 @@ class JobRequest:
 class Submitted:
     """The job is accepted, or was by an earlier request with the same idempotency key (``replayed``)."""
 
-    job: Job
+    job: JobView
     quota: Quota
     replayed: bool = False
 
@@ -95,6 +95,6 @@ class SyncAnswer:
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
-    job: Job
+    job: JobView
     quota: Quota
     replayed: bool = False

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
-from gateway.core.job import Job
+from gateway.core.job import JobView
 from gateway.core.ports import Jobs, Notifications
 from gateway.errors import StoreUnavailable
 
@@ -53,7 +53,7 @@ class Waiting:
         self._draining = True
         self._notifications.wake_all()
 
-    async def until_ended(self, job: Job, within_s: float) -> Job:
+    async def until_ended(self, job: JobView, within_s: float) -> JobView:
         """Return the job once it has ended, or as it stands after ``within_s`` seconds."""
         deadline = self._clock() + within_s
         async with self._notifications.watch(job.tenant, job.id) as watch:
@@ -67,7 +67,7 @@ class Waiting:
                     break
         return job
 
-    async def changes(self, job: Job, *, beat_s: float) -> AsyncGenerator[Job | None, None]:
+    async def changes(self, job: JobView, *, beat_s: float) -> AsyncGenerator[JobView | None, None]:
         """Yield the job each time its status has changed, the last time when it has ended.
 
         None comes where nothing else has for ``beat_s`` seconds. Close the iterator when it is left early.
@@ -83,7 +83,7 @@ class Waiting:
                     yield None
                     beat_at = self._clock() + beat_s
 
-    async def _read(self, job: Job) -> Job:
+    async def _read(self, job: JobView) -> JobView:
         with suppress(StoreUnavailable):
             return await self._jobs.find(job.tenant, job.id) or job
         return job

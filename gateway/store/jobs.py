@@ -19,7 +19,7 @@ from gateway.store import keys
 from gateway.store.bodies import unpack
 from gateway.store.documents import tenant_from_json
 from gateway.store.epoch import EpochGuard
-from gateway.store.records import Reply, decode_job, decode_quota, decode_rate, decode_windows
+from gateway.store.records import Reply, decode_job, decode_quota, decode_rate, decode_view, decode_windows
 from gateway.store.scripts import BULK_FROM_BYTES, Script, Scripts
 
 _LARGE = b"large"
@@ -60,7 +60,7 @@ class RedisJobs:
         result: StoredResult | None = None
         if with_result:
             result = await (self.kept(t, job_id) if reply[4] == [_LARGE] else _result(reply[4]))
-        return Reading(decode_job(t, reply[3]), rate, int(reply[1]), result)
+        return Reading(decode_view(t, reply[3]), rate, int(reply[1]), result)
 
     async def page(self, credential: Credential, query: JobQuery) -> JobPage | Denied:
         """See `Jobs.page`."""

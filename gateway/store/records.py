@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from gateway.core.job import Job, JobState
+from gateway.core.job import Job, JobState, JobView, VendorStatus
 from gateway.core.movements import Finished
 from gateway.core.quota import Quota, RateState, Window, least_remaining
 from gateway.core.tenant import MICROSECONDS, WINDOWS, RateLimit
@@ -19,14 +19,51 @@ FIELDS = (
 )  # fmt: skip
 """Fields in the order in which every script replies with them; the same list stands in ``lua/_prelude.lua``."""
 
+VIEW = (
+    "id", "state", "model", "hold", "created", "status", "upstream_id", "confirmed", "finished", "cost", "error",
+    "result",
+)  # fmt: skip
+"""Fields in the order in which a read for the job's owner replies with them; they stand in ``lua/read.lua`` too."""
+
 Reply = Sequence[Any]
 
 
 _STATES: Final = MappingProxyType({state.encode(): state for state in JobState})
+_STATUSES: Final[Mapping[bytes, VendorStatus]] = MappingProxyType(
+    {word.encode(): word for word in get_args(VendorStatus)}
+)
 
 
 def _number(value: bytes | None) -> int | None:
     return int(value) if value else None
+
+
+def decode_view(tenant: str, values: Reply) -> JobView | None:
+    """Read what its owner is told of a job; None where there is no such job."""
+    job_id, state, model, hold, created, status, upstream_id, confirmed, finished, cost, error, result = values
+    if job_id is None or state is None:
+        return None
+    return JobView(
+        job_id.decode(),
+        tenant,
+        _model(model) if model else "",
+        _STATES[state],
+        int(hold) if hold else 0,
+        int(created) if created else 0,
+        _STATUSES[status] if status else "QUEUED",
+        upstream_id.decode() if upstream_id else None,
+        int(confirmed) if confirmed else None,
+        int(finished) if finished else None,
+        int(cost) if cost else None,
+        error.decode() if error else None,
+        result == b"1",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _model(name: bytes) -> str:
+    """Read a model's name: few are asked for again and again, and the text that is kept has its hash."""
+    return name.decode()
 
 
 def decode_job(tenant: str, values: Reply) -> Job | None:
@@ -88,13 +125,8 @@ def decode_labels(value: bytes | None) -> dict[str, str]:
 
 def decode_rate(name: str, reply: Reply) -> RateState:
     """Read {spec, remaining, reset_us, retry_us}."""
-    return RateState(
-        name=name,
-        policy=_policy(reply[0]),
-        remaining=int(reply[1]),
-        reset_s=int(reply[2]) / MICROSECONDS,
-        retry_after_s=int(reply[3]) / MICROSECONDS,
-    )
+    spec, remaining, reset_us, retry_us = reply
+    return RateState(name, _policy(spec), remaining, reset_us / MICROSECONDS, retry_us / MICROSECONDS)
 
 
 @lru_cache(maxsize=1024)

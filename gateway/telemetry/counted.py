@@ -16,6 +16,7 @@ OTHER: Final = "other"
 """Label value of every model that the catalogue does not know."""
 
 _STATUSES: Final = range(100, 600)
+_CLASSES: Final = tuple(f"{first}xx" for first in range(10))
 
 
 class RequestSeries:
@@ -45,7 +46,7 @@ class RequestSeries:
         self._requests.add((event.tenant, model, event.route, event.status, event.code))
         if event.code:
             self._rejections(event.tenant, event.code, event.limited_by).inc()
-        self._duration.observe((event.route, f"{event.status // 100}xx"), event.latency_ms / 1000)
+        self._duration.observe((event.route, _CLASSES[event.status // 100]), event.latency_ms / 1000)
 
 
 class UpstreamSeries:

@@ -31,7 +31,10 @@ class Tally(Collector):
 
     def add(self, labels: Labels) -> None:
         """Count one."""
-        self._counts[labels] = self._counts.get(labels, 0) + 1
+        try:
+            self._counts[labels] += 1
+        except KeyError:
+            self._counts[labels] = 1
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """Return the counts as they stand."""
@@ -61,8 +64,9 @@ class Timings(Collector):
 
     def observe(self, labels: Labels, seconds: float) -> None:
         """Take one duration."""
-        series = self._series.get(labels)
-        if series is None:
+        try:
+            series = self._series[labels]
+        except KeyError:
             series = self._series[labels] = [0.0] * (len(self._bounds) + 2)
         series[0] += seconds
         series[bisect_left(self._bounds, seconds) + 1] += 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
 
 from gateway.core.tenant import Credential
 from gateway.errors import InvalidRequest, Refused
 
-_BEARER = b"bearer "
+MAX_KEY_BYTES: Final = 128
+_BEARER: Final = b"bearer "
 
 
 def authenticate(headers: Mapping[bytes, bytes]) -> Credential:
@@ -24,7 +27,13 @@ def authenticate(headers: Mapping[bytes, bytes]) -> Credential:
         if key is not None and key != token:
             raise InvalidRequest("the request carries two different API keys")
         key = token
-    credential = None if key is None else Credential.parse(key.decode("latin-1"))
+    credential = None if key is None or len(key) > MAX_KEY_BYTES else _parsed(key)
     if credential is None:
         raise Refused("unauthenticated", "no valid API key")
     return credential
+
+
+@lru_cache(maxsize=2048)
+def _parsed(key: bytes) -> Credential | None:
+    """Parse a key; what a key says of itself never changes, and whether it is valid is asked of the store each time."""
+    return Credential.parse(key.decode("latin-1"))

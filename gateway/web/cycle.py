@@ -6,7 +6,6 @@ has about 50), and holds two patterns against each header (3 us for ten). What i
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -23,7 +22,15 @@ WHOLE: Final = "gateway.whole"
 EXTENSIONS: Final[Mapping[str, Mapping[object, object]]] = MappingProxyType({WHOLE: MappingProxyType({})})
 MAX_JOINED_BYTES: Final = 64 * 1024
 """Copying a larger body to its head costs more than the second write."""
-_NAME: Final = (string.ascii_lowercase + string.digits + "-").encode()
+_PLAIN: Final = frozenset(
+    {
+        *(b"age", b"allow", b"cache-control", b"content-length", b"content-location", b"content-type", b"date"),
+        *(b"idempotent-replayed", b"preference-applied", b"ratelimit", b"ratelimit-policy", b"retry-after"),
+        *(b"www-authenticate", b"x-credits-held", b"x-credits-remaining", b"x-remaining-credits", b"x-request-id"),
+        b"x-upstream-request-id",
+    }
+)
+"""Headers that are valid and tell nothing about the connection."""
 _CONTROLS: Final = bytes(code for code in range(128) if (code < ord(" ") and chr(code) != "\t") or chr(code) == "\x7f")
 
 
@@ -52,9 +59,7 @@ class Cycle(RequestResponseCycle):
             or self.access_log
             or len(body) > MAX_JOINED_BYTES
             or names.get(b"content-length") != b"%d" % len(body)
-            or b"connection" in names
-            or b"transfer-encoding" in names
-            or b"".join(names).translate(None, _NAME)
+            or not _PLAIN.issuperset(names)
             or self.scope["method"] == "HEAD"
         ):
             return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope
 
-from gateway.core.job import Job
+from gateway.core.job import JobView
 from gateway.core.tenant import Credential
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -45,36 +45,21 @@ class Exchange:
         caller: Whose key the store has confirmed; None before, so that made-up keys name no tenant in metrics.
     """
 
-    __slots__ = (
-        "argument",
-        "body_read",
-        "caller",
-        "headers",
-        "job",
-        "model",
-        "params",
-        "receive",
-        "replayed",
-        "request_id",
-        "route",
-        "scope",
-        "trace_id",
-    )
+    route = ""
+    argument = ""
+    model = ""
+    trace_id = ""
+    params: bytes | None = None
+    body_read = False
+    replayed = False
+    caller: Credential | None = None
+    job: JobView | None = None
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.scope = scope
         self.receive = receive
         self.request_id = request_id
         self.headers: dict[bytes, bytes] = {}
-        self.route = ""
-        self.argument = ""
-        self.model = ""
-        self.trace_id = ""
-        self.params: bytes | None = None
-        self.body_read = False
-        self.replayed = False
-        self.caller: Credential | None = None
-        self.job: Job | None = None
 
     @property
     def body_pending(self) -> bool:

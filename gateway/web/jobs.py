@@ -10,7 +10,7 @@ from time import monotonic
 import orjson
 
 from gateway.core.credits import format_credits
-from gateway.core.job import Job, is_job_id
+from gateway.core.job import JobView, is_job_id
 from gateway.core.movements import Admitted, Denied, Reading, StoredResult
 from gateway.errors import StoreUnavailable
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
@@ -148,7 +148,9 @@ def _would_not_run(outcome: Denied, base: str) -> dict[str, object]:
     return members | problems.denial_members(outcome, base)
 
 
-async def found(api: TenantApi, exchange: Exchange, base: str, *, with_result: bool) -> tuple[Job, Reading] | Answer:
+async def found(
+    api: TenantApi, exchange: Exchange, base: str, *, with_result: bool
+) -> tuple[JobView, Reading] | Answer:
     """Read the job that the path names, for its owner; or answer why there is nothing to read."""
     credential = authenticate(exchange.headers)
     job_id = exchange.argument
@@ -183,7 +185,7 @@ async def _read(api: TenantApi, exchange: Exchange, *, with_result: bool) -> Ans
     return _told(job, result, headers, base, with_result=with_result)
 
 
-def _told(job: Job, result: StoredResult | None, headers: HeaderList, base: str, *, with_result: bool) -> Answer:
+def _told(job: JobView, result: StoredResult | None, headers: HeaderList, base: str, *, with_result: bool) -> Answer:
     """Answer how a job stands, or with its result."""
     word = job.status
     headers += job_headers(job, held=not job.state.terminal)
@@ -192,7 +194,7 @@ def _told(job: Job, result: StoredResult | None, headers: HeaderList, base: str,
     return json_answer(status_body(job, base), headers, status=422 if word == "FAILED" else 200)
 
 
-def status_body(job: Job, base: str) -> bytes:
+def status_body(job: JobView, base: str) -> bytes:
     """Write how a job stands."""
     word = job.status
     if word == "COMPLETED":
@@ -200,7 +202,7 @@ def status_body(job: Job, base: str) -> bytes:
     return _failed(job) if word == "FAILED" else _running(job, word, base)
 
 
-def _running(job: Job, word: str, base: str) -> bytes:
+def _running(job: JobView, word: str, base: str) -> bytes:
     url = f"{base}/v2/requests/{job.id}"
     return (
         f'{{"status":"{word}","request_id":"{job.id}",'
@@ -208,18 +210,18 @@ def _running(job: Job, word: str, base: str) -> bytes:
     ).encode("ascii")
 
 
-def _completed(job: Job) -> bytes:
+def _completed(job: JobView) -> bytes:
     cost = "" if job.cost is None else f'"cost":{format_credits(job.cost)}'
     metrics = ",".join(filter(None, (cost, _total_time(job))))
     return f'{{"status":"COMPLETED","request_id":"{job.id}","metrics":{{{metrics}}}}}'.encode("ascii")
 
 
-def _failed(job: Job) -> bytes:
+def _failed(job: JobView) -> bytes:
     error, timing = orjson.dumps(problems.clean(job.reason or "")), _total_time(job).encode("ascii")
     return b'{"status":"FAILED","request_id":"%b","error":%b,"metrics":{%b}}' % (job.id.encode("ascii"), error, timing)
 
 
-def _total_time(job: Job) -> str:
+def _total_time(job: JobView) -> str:
     """Write the seconds that the job took as a member of its metrics; nothing while it runs."""
     return "" if job.finished_ms is None else f'"total_time":{(job.finished_ms - job.created_ms) / 1000:.3f}'
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 from gateway.core.credits import MAX_CREDITS, MAX_NANO, format_credits
-from gateway.core.job import Job
+from gateway.core.job import JobView
 from gateway.core.quota import Quota, RateState
 from gateway.web.exchange import HeaderList
 
@@ -13,13 +14,18 @@ from gateway.web.exchange import HeaderList
 def rate_headers(rate: RateState, concurrent: int | None = None) -> HeaderList:
     """Write ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10)."""
     name, policy = rate.name, rate.policy
-    described = f'"{name}";q={policy.limit};w={policy.period_s}'
-    if concurrent is not None:
-        described += f', "jobs";q={concurrent};qu="concurrent-requests"'
     return [
-        (b"ratelimit-policy", described.encode("ascii")),
+        (b"ratelimit-policy", _described(name, policy.limit, policy.period_s, concurrent)),
         (b"ratelimit", f'"{name}";r={rate.remaining};t={ceil(rate.reset_s)}'.encode("ascii")),
     ]
+
+
+@lru_cache(maxsize=1024)
+def _described(name: str, limit: int, period_s: int, concurrent: int | None) -> bytes:
+    described = f'"{name}";q={limit};w={period_s}'
+    if concurrent is not None:
+        described += f', "jobs";q={concurrent};qu="concurrent-requests"'
+    return described.encode("ascii")
 
 
 def remaining_headers(remaining: int) -> HeaderList:
@@ -34,7 +40,7 @@ def quota_headers(quota: Quota) -> HeaderList:
     return rate_headers(quota.rate, quota.concurrent) + remaining_headers(quota.remaining)
 
 
-def job_headers(job: Job, *, held: bool) -> HeaderList:
+def job_headers(job: JobView, *, held: bool) -> HeaderList:
     """Write the vendor's id, for support, and, while it stands, the hold."""
     written: HeaderList = []
     if job.upstream_id:

@@ -11,6 +11,7 @@ from http import HTTPMethod, HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.web.cycle import EXTENSIONS, Cycle
@@ -38,7 +39,6 @@ class StrictProtocol(HttpToolsProtocol):
     _idle: asyncio.TimerHandle | None = None
     _idle_since = 0.0
     _refusal: Answer | None = None
-    _unreadable = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Expect a first request soon."""
@@ -53,10 +53,16 @@ class StrictProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a head that has begun and is not whole by then is given a deadline (so most need no timer)."""
-        super().data_received(data)
-        if self._unreadable:
+        """Read on; a head that has begun and is not whole by then is given a deadline (so most need no timer).
+
+        A wish to speak another protocol from here on is not granted: the request is answered like any other.
+        """
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
             self._refuse(data)
+        except HttpParserUpgrade:
+            pass
         if self._in_head and self._deadline is None and not self.transport.is_closing():
             self._expect_head()
 
@@ -70,16 +76,18 @@ class StrictProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Bound the target."""
-        self._grow(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Bound the headers."""
-        self._grow(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
         headers, name = self.headers, name.lower()
         headers.append((name, value))
-        if len(headers) > MAX_HEADERS:
-            raise ValueError("too many headers")
+        if len(headers) > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
 
@@ -112,7 +120,6 @@ class StrictProtocol(HttpToolsProtocol):
             "raw_path": raw_path,
             "query_string": query,
             "headers": self.headers,
-            "state": self.app_state.copy(),
             "extensions": EXTENSIONS,  # type: ignore[typeddict-item]  # a read-only view
         }
         former: RequestResponseCycle | None = self.cycle
@@ -156,11 +163,6 @@ class StrictProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        """Take note of what can't be parsed; `data_received`, who knows the bytes, then refuses it."""
-        del msg  # names the parser's state, which helps nobody
-        self._unreadable = True
-
     def _refuse(self, data: bytes) -> None:
         """Answer what can't be parsed, as a problem like any other, and close."""
         self._head_is_there()
@@ -170,11 +172,6 @@ class StrictProtocol(HttpToolsProtocol):
         body = answer.body if isinstance(answer.body, bytes) else b""
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
         self.transport.close()
-
-    def _grow(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError("the head is too large")
 
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(self.head_deadline_s, self.transport.close)

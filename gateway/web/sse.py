@@ -15,7 +15,7 @@ from typing import Final
 
 from sse_starlette.event import ServerSentEvent
 
-from gateway.core.job import Job, VendorStatus
+from gateway.core.job import JobView, VendorStatus
 from gateway.errors import Refused
 from gateway.web.api import TenantApi
 from gateway.web.exchange import NO_STORE, Answer, Exchange
@@ -61,7 +61,7 @@ def _last_event_id(headers: Mapping[bytes, bytes]) -> int:
     return int(value) if value in {b"1", b"2", b"3"} else 0
 
 
-async def _stream(api: TenantApi, exchange: Exchange, job: Job, base: str, seen: int) -> AsyncIterator[bytes]:
+async def _stream(api: TenantApi, exchange: Exchange, job: JobView, base: str, seen: int) -> AsyncIterator[bytes]:
     if RANKS[job.status] > seen:
         yield _event(job, base)
     async with aclosing(api.waiting.changes(job, beat_s=api.beat_s)) as changes:
@@ -73,5 +73,5 @@ async def _stream(api: TenantApi, exchange: Exchange, job: Job, base: str, seen:
                 yield _event(now, base)
 
 
-def _event(job: Job, base: str) -> bytes:
+def _event(job: JobView, base: str) -> bytes:
     return ServerSentEvent(status_body(job, base).decode(), event="status", id=str(RANKS[job.status])).encode()

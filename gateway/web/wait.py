@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from gateway.core.job import Job
+from gateway.core.job import JobView
 from gateway.web.api import TenantApi
 from gateway.web.body import CallerGone
 from gateway.web.exchange import Exchange, HeaderList
@@ -36,7 +36,7 @@ def preferred_wait_s(prefer: bytes) -> int | None:
     return None
 
 
-async def hold(api: TenantApi, exchange: Exchange, job: Job, headers: HeaderList) -> Job:
+async def hold(api: TenantApi, exchange: Exchange, job: JobView, headers: HeaderList) -> JobView:
     """Wait for the job's end for as long as the caller prefers, and add to the headers that this was done.
 
     Not done where too many wait already, nor while the process drains.

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Final
 
 import pytest
 from support.ledger import CREDIT, Store, admission
 from support.ports import UNLIMITED, Ports
 
-from gateway.core.job import JobState
+from gateway.core.job import JobState, JobView
 from gateway.core.movements import AccountView, Admission, Denied, Reading, Settlement, StoredResult
 from gateway.core.quota import Window
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy
@@ -43,12 +43,15 @@ async def read(store: Ports, credential: Credential, job_id: str, *, with_result
 
 
 async def test_a_tenant_reads_its_own_job(store: Ports) -> None:
-    """A read gives the record, and where the read limit stands."""
+    """A read gives of the record what its owner is told, and where the read limit stands."""
     credential = await store.caller(read=TWO_AN_HOUR)
     request = await start(store, credential)
     reading = await read(store, credential, request.job_id)
-    assert reading.job == await store.jobs.find(TENANT, request.job_id)
+    record = await store.jobs.find(TENANT, request.job_id)
     assert reading.job is not None
+    assert record is not None
+    for part in fields(JobView):
+        assert getattr(reading.job, part.name) == getattr(record, part.name)
     assert reading.now_ms >= reading.job.created_ms
     assert (reading.quota.name, reading.quota.remaining, reading.result) == ("read", 1, None)
 

@@ -19,7 +19,7 @@ from gateway.core.movements import Release, Settlement, StoredResult
 from gateway.core.queue import DueEntry
 from gateway.core.quota import window_end
 from gateway.core.tenant import WINDOWS, TenantPolicy
-from gateway.store.records import FIELDS
+from gateway.store.records import FIELDS, VIEW
 
 LUA: Final = files("gateway.store") / "lua"
 SOURCES: Final = {entry.name: entry.read_text("utf-8") for entry in LUA.iterdir()}
@@ -94,11 +94,12 @@ def test_no_pattern_takes_long(server: Redis) -> None:
     assert [server.eval(script.source, 0, "*a" * 31 + end, "a" * 64) for end in ("b", "a")] == [0, 1]
 
 
-def test_records_are_decoded_in_the_order_in_which_scripts_reply() -> None:
+@pytest.mark.parametrize(("file", "name", "fields"), [("_prelude.lua", "FIELDS", FIELDS), ("read.lua", "VIEW", VIEW)])
+def test_records_are_decoded_in_the_order_in_which_scripts_reply(file: str, name: str, fields: tuple[str, ...]) -> None:
     """The list of a record's fields is the same on both sides."""
-    listed = re.search(r"^local FIELDS = \{(.*?)\}", SOURCES["_prelude.lua"], re.DOTALL | re.MULTILINE)
+    listed = re.search(rf"^local {name} = \{{(.*?)\}}", SOURCES[file], re.DOTALL | re.MULTILINE)
     assert listed is not None
-    assert tuple(re.findall(r"'(\w+)'", listed[1])) == FIELDS
+    assert tuple(re.findall(r"'(\w+)'", listed[1])) == fields
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))

@@ -68,7 +68,9 @@ class Desk:
         credential = self.credential if tenant == "team" else await self.store.caller(tenant)
         request = admission(credential, **{"model": MODEL, "fingerprint": fingerprint, **changes})
         await self.store.ledger.admit(request)
-        return await self.read(Job(request.job_id, tenant, "", MODEL, "async", JobState.SENDING, 0, 0))
+        job = await self.store.jobs.find(tenant, request.job_id)
+        assert job is not None
+        return job
 
     async def doubted(self, fingerprint: str = "f1", tenant: str = "team", **changes: Any) -> Job:  # noqa: ANN401 as above
         """Have a job sent whose outcome nobody knows."""

@@ -105,6 +105,13 @@ def test_the_line_of_an_event_is_fixed(event: Event, line: bytes) -> None:
     assert data.replace(stamp.encode(), b"NOW") == line
 
 
+def test_the_line_of_a_request_has_every_field() -> None:
+    """Requests have a writer of their own, which leaves out nothing that their event tells."""
+    texts = {field.name: field.name for field in fields(HttpRequest)}
+    told = HttpRequest(**{**texts, "status": 200, "latency_ms": 1, "idempotent": True, "held": 1, "cost": 2})  # type: ignore[arg-type]  # made up by name
+    assert list(json.loads(written_for(told)))[3:] == list(texts)
+
+
 @pytest.mark.parametrize(
     ("event", "level"),
     [

@@ -176,7 +176,7 @@ local function listed(patterns, spellings)
 end
 
 -- Where a rate limit stands, for headers: {spec, remaining, reset_us, retry_us}.
-local function rate(spec, left, retry_us) return {spec, int(left[1]), int(left[2]), int(retry_us)} end
+local function rate(spec, left, retry_us) return {spec, left[1], left[2], retry_us} end
 
 -- Where concurrency and budgets stand: {concurrent, active, then limit ('' = none), spent, held of each window}.
 local function standing(tenant_key, budget_key, active_key, windows)

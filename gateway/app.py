@@ -23,12 +23,12 @@ from gateway.parts import Parts, delivering, tracking
 from gateway.service.lifetime import Drain, finish, running
 from gateway.service.rules import Rules
 from gateway.service.storewatch import StoreWatch
-from gateway.service.wait import Waiting
 from gateway.store.opening import open_store, refuse_unfit
 from gateway.store.watched import RedisWatched
 from gateway.telemetry.readiness import Readiness
 from gateway.upstream.opening import open_upstream
 from gateway.web.app import create_app
+from gateway.web.gate import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,12 @@ class DataPlane:
 
     Attributes:
         app: The tenant API.
+        gate: What its connections meet first.
         drain: Sends off those who wait for a job, with what is known; called when no more requests should come.
     """
 
     app: ASGIApp
+    gate: Gate
     drain: Callable[[], None]
 
 
@@ -75,7 +77,7 @@ async def data_plane(
         faults = parse_faults(settings.fault) if settings.fault is not None else FaultPoints()
         upstream = open_upstream(settings, sink, faults)
         stack.push_async_callback(upstream.aclose)
-        parts = Parts.assemble(client, upstream, rules=rules, sink=sink, gauges=gauges, faults=faults)
+        parts = Parts.assemble(client, upstream, settings, rules=rules, sink=sink, gauges=gauges, faults=faults)
         with contextlib.suppress(StoreUnavailable):
             await parts.refresher.refresh()
             await parts.learner.refresh()
@@ -91,10 +93,13 @@ async def data_plane(
         watched = RedisWatched(client, parts.sweeper, allow_volatile=settings.allow_volatile_redis)
         work.append(StoreWatch(watched, lambda why: readiness.say("store", why), sink).run)
         await stack.enter_async_context(running(work, sink))
-        yield DataPlane(create_app(parts.tenant_api(settings)), lambda: _begin_drain(drain, parts.waiting, faults))
+        app = create_app(parts.tenant_api(settings))
+        gate = Gate(parts.shedder, app.refuse, app.request_ids, settings.max_connections)
+        yield DataPlane(app, gate, lambda: _begin_drain(drain, parts, faults))
 
 
-def _begin_drain(drain: Drain, waiting: Waiting, faults: FaultPoints) -> None:
+def _begin_drain(drain: Drain, parts: Parts, faults: FaultPoints) -> None:
     faults.reach(FaultPoint.DRAINING)
     drain.begin()
-    waiting.drain()
+    parts.shedder.drain()
+    parts.waiting.drain()

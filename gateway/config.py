@@ -28,6 +28,8 @@ MASK = "********"
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 _TOKEN_MIN_CHARACTERS = 16
 _MIB = 1024 * 1024
+PARSED_WEIGHT = 8
+"""Bytes of memory that a byte of JSON takes up, text and objects together; of empty lists alone it would be 25."""
 
 
 def _origin(value: str) -> str:
@@ -149,6 +151,13 @@ class Settings(BaseSettings):
     redis_timeout_ms: Milliseconds = Field(250, description="To wait for a reply of Redis")
     redis_connections: int = Field(64, ge=4, le=10_000, description="Connections to Redis at most, a process")
     max_body_bytes: int = Field(_MIB, ge=1024, le=64 * _MIB, description="Largest request body")
+    max_held_bytes: int = Field(
+        256 * _MIB, ge=64 * _MIB, description="Memory for request bodies and copies of sync answers, a process"
+    )
+    overload_late_ms: int = Field(
+        20, ge=1, le=60_000, description="How late the process may stay before it refuses submits, then reads"
+    )
+    max_connections: int = Field(10_000, ge=16, le=1_000_000, description="Connections of tenants at most, a process")
     max_asset_bytes: int = Field(32 * _MIB, ge=1024, le=256 * _MIB, description="Largest body of /upload-asset")
     upstream_connect_timeout_seconds: Seconds = Field(5, description="To connect to Segmind")
     upstream_read_timeout_seconds: Seconds = Field(60, description="To wait for Segmind's answer")
@@ -218,6 +227,10 @@ def _conflicts(settings: Settings) -> Iterable[tuple[set[str], str]]:
         yield {"SEGMIND_API_KEY", "SEGMIND_API_KEY_FILE"}, "SEGMIND_API_KEY: give it or SEGMIND_API_KEY_FILE, not both"
     if settings.fault is not None and settings.env != "test":
         yield {"fault", "env"}, "GATEWAY_FAULT: refused unless GATEWAY_ENV=test"
+    least = max(PARSED_WEIGHT * settings.max_body_bytes, settings.max_asset_bytes)
+    if settings.max_held_bytes < least:
+        fields = {"max_held_bytes", "max_body_bytes", "max_asset_bytes"}
+        yield fields, f"GATEWAY_MAX_HELD_BYTES: at least {least}, or the largest body would never be taken"
     ports = {"port": settings.port, "ops_port": settings.ops_port, "admin_port": settings.admin_port}
     taken: dict[int, str] = {}
     for name, number in ports.items():

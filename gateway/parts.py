@@ -26,7 +26,9 @@ from gateway.service.outbox import Outbox
 from gateway.service.owing import OwingRepair
 from gateway.service.poll import Poller
 from gateway.service.refresh import RulesRefresher
+from gateway.service.room import Room
 from gateway.service.rules import Rules
+from gateway.service.shedding import Shedder
 from gateway.service.submit import Sending, SubmitService
 from gateway.service.sweep import Sweep
 from gateway.service.sync import SyncService
@@ -54,7 +56,8 @@ from gateway.web.app import TenantApi
 from gateway.webhooks.resolver import CheckedResolver
 from gateway.webhooks.sender import HttpSender
 
-IN_FLIGHT_LIMIT = 1024
+CALLS_A_CONNECTION = 2
+"""Submits, sync calls and uploads in hand for each connection to the vendor: as many again may wait for one."""
 WAITER_LIMIT = 10_000
 POLLS_A_CALL = 4
 """Polls under way for each call to the vendor at once: the others wait for the store."""
@@ -89,12 +92,15 @@ class Parts:
     clock: StoreClock
     sweeper: RedisSweeper
     faults: FaultPoints
+    room: Room
+    shedder: Shedder
 
     @classmethod
     def assemble(
         cls,
         client: RedisClient,
         upstream: SegmindUpstream,
+        settings: Settings,
         *,
         rules: Rules,
         sink: Sink,
@@ -109,8 +115,8 @@ class Parts:
         due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
         notifications, owing, outbox = RedisNotifications(client, sink), Watchlist(hooks), Outbox(sink)
         learner = Learner(RedisExperience(client, scripts, library), rules)
-        in_flight = InFlight(IN_FLIGHT_LIMIT, outbox.__len__)
         clock, sweeper, gate = StoreClock(), RedisSweeper(client), Gate(upstream, Account(upstream, sink))
+        in_flight = InFlight(CALLS_A_CONNECTION * settings.upstream_connections, outbox.__len__)
         return cls(
             client=client,
             scripts=scripts,
@@ -135,11 +141,14 @@ class Parts:
             clock=clock,
             sweeper=sweeper,
             faults=faults,
+            room=Room(settings.max_held_bytes),
+            shedder=Shedder(scripts.look, lambda: in_flight.share, sink, late_s=settings.overload_late_ms / 1000),
         )
 
     def work(self) -> list[Work]:
         """List what runs in every role."""
         return [
+            self.shedder.run,
             self.sending.outbox.run,
             self.watchlist.run,
             self.owing.run,
@@ -153,13 +162,14 @@ class Parts:
         """Put together what the web layer needs."""
         return TenantApi(
             submit=SubmitService(self.sending, self.watchlist),
-            sync=SyncService(self.sending, self.finisher, self.jobs),
+            sync=SyncService(self.sending, self.finisher, self.jobs, self.room),
             assets=AssetService(self.jobs, self.upstream, self.sending.in_flight),
             jobs=self.jobs,
             waiting=self.waiting,
             catalogue=self.rules,
             sink=self.sink,
             log_params=settings.log_params,
+            room=self.room,
             public_url=settings.public_url or "",
             max_body_bytes=settings.max_body_bytes,
             max_asset_bytes=settings.max_asset_bytes,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import typer
 import uvloop
 
 from gateway.cli.closed_loop import Plan, Report, request_bytes, run
+from gateway.cli.open_loop import OpenPlan, run_open
 from gateway.cli.output import EXIT_FAILED, failures, result, result_json
 from gateway.errors import ConfigError
 
@@ -19,6 +20,7 @@ DURATION_S: Final = 10.0
 MAX_DURATION_S: Final = 3600.0
 MAX_COUNT: Final = 10_000_000
 MAX_CONNECTIONS: Final = 4096
+MAX_RATE: Final = 100_000.0
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -34,6 +36,10 @@ def load(
         float | None, typer.Option("--duration", "-d", min=0.01, max=MAX_DURATION_S, help="Seconds; default 10.")
     ] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, max=MAX_COUNT, help="Requests in all.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=MAX_RATE, help="Requests a second, come what may; --connections then bounds them."),
+    ] = None,
     think: Annotated[float, typer.Option(min=0, max=60_000, help="Pause after each answer, milliseconds.")] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds that an answer may take.")] = 30,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Load a host other than this one.")] = False,
@@ -41,29 +47,39 @@ def load(
 ) -> None:
     """Ask one thing over and over, each connection as soon as it has its answer, and report rate and latency.
 
+    With --rate requests come that often, whether or not the earlier ones were answered: an overload stays one.
+
     Ends with 1 where nothing was answered.
     """
     with failures():
         target = _target(url, allow_remote=allow_remote)
         request = _request(target, key, body, header or [])
-        plan = Plan(
-            host=target.hostname or "",
-            port=target.port or _PORTS[target.scheme],
-            requests=[request],
-            connections=connections if count is None else min(connections, count),
-            duration_s=DURATION_S if duration is None and count is None else duration,
-            count=count,
-            think_s=think / 1000,
-            timeout_s=timeout,
-            tls=target.scheme == "https",
-        )
-    report = uvloop.run(run(plan))
+        if rate is not None and (count is not None or think):
+            raise ConfigError("--rate goes with --duration alone: neither --count nor --think")
+        aim: dict[str, Any] = {
+            "host": target.hostname or "",
+            "port": target.port or _PORTS[target.scheme],
+            "requests": [request],
+            "connections": connections if count is None else min(connections, count),
+            "timeout_s": timeout,
+            "tls": target.scheme == "https",
+        }
+        duration = DURATION_S if duration is None and count is None else duration
+    report = _report(aim, rate=rate, duration_s=duration, count=count, think_s=think / 1000)
     if as_json:
         result_json(report.figures())
     else:
         result(line(report))
     if not report.requests:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _report(
+    aim: dict[str, Any], *, rate: float | None, duration_s: float | None, count: int | None, think_s: float
+) -> Report:
+    if rate is not None:
+        return uvloop.run(run_open(OpenPlan(**aim, rate=rate, duration_s=duration_s or DURATION_S)))
+    return uvloop.run(run(Plan(**aim, duration_s=duration_s, count=count, think_s=think_s)))
 
 
 def line(report: Report) -> str:

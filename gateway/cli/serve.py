@@ -15,10 +15,9 @@ from typing import BinaryIO
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.app import data_plane, shipped_rules
+from gateway.app import DataPlane, data_plane, shipped_rules
 from gateway.cli.config import note_unknown
 from gateway.cli.output import failures
 from gateway.cli.store import SANDBOX_MARK
@@ -88,7 +87,7 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
         stack.callback(ops.close)
         plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))
         if settings.role != "tracker":
-            await stack.enter_async_context(_accepting(plane.app, listener, settings.drain_seconds))
+            await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
         for variable, detail in without_effect(settings):
             logger.warning("setting.without_effect", variable=variable, detail=detail)
         logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
@@ -108,12 +107,12 @@ def _start_ops(settings: Settings, metrics: Metrics, readiness: Readiness) -> Op
 
 
 @asynccontextmanager
-async def _accepting(app: ASGIApp, listener: socket.socket, drain_s: float) -> AsyncIterator[None]:
+async def _accepting(plane: DataPlane, listener: socket.socket, drain_s: float) -> AsyncIterator[None]:
     """Take requests while the block runs, then finish those in hand."""
     server = _Server(
         uvicorn.Config(
-            app,
-            http=StrictProtocol,
+            plane.app,
+            http=StrictProtocol.behind(plane.gate),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -181,6 +181,21 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shed:
+    """Requests that were refused unread in the last second or so, since there was too much to do.
+
+    Attributes:
+        submits: POSTs of any kind; ``reads`` GETs.
+        late_ms: How late the event loop was at worst, of what it was all the while.
+    """
+
+    name: ClassVar[str] = "http.shed"
+    submits: int
+    reads: int
+    late_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """Something that a person should look at.
 
@@ -215,4 +230,4 @@ class Alert:
         return cls(event=event, detail=describe(exc), tenant=tenant, job_id=job_id)
 
 
-Event = UpstreamCall | HttpRequest | ParamsRequest | JobEnded | WebhookDelivery | BreakerChanged | Alert
+Event = UpstreamCall | HttpRequest | ParamsRequest | Shed | JobEnded | WebhookDelivery | BreakerChanged | Alert

@@ -30,6 +30,11 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def share(self) -> float:
+        """How much of the limit is taken."""
+        return (len(self._tasks) + self._backlog()) / self._limit
+
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run ``work`` to its end, whatever becomes of the caller.
 

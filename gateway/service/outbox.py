@@ -26,7 +26,7 @@ class Outbox:
     def __init__(self, sink: Sink, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._sink = sink
         self._sleep = sleep
-        self._waiting: deque[Write] = deque()
+        self._waiting: deque[tuple[Write, Callable[[], None]]] = deque()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -46,9 +46,9 @@ class Outbox:
             self.keep(write)
             raise
 
-    def keep(self, write: Write) -> None:
-        """Have a write tried until the store confirms it."""
-        self._waiting.append(write)
+    def keep(self, write: Write, done: Callable[[], None] = lambda: None) -> None:
+        """Have a write tried until the store confirms it; then call ``done``, which frees what the write held."""
+        self._waiting.append((write, done))
         self._empty.clear()
         self._wake.set()
 
@@ -58,8 +58,9 @@ class Outbox:
             await self._wake.wait()
             delay_s = FIRST_RETRY_S
             while self._waiting:
+                write, done = self._waiting[0]
                 try:
-                    await self._waiting[0]()
+                    await write()
                 except StoreUnavailable:
                     await self._sleep(delay_s)
                     delay_s = min(delay_s * 2, MAX_RETRY_S)
@@ -67,6 +68,7 @@ class Outbox:
                 except Exception as exc:  # noqa: BLE001 one bad write must not hold up the others
                     self._sink(Alert.failure("outbox.dropped", exc))
                 self._waiting.popleft()
+                done()
             self._wake.clear()
             self._empty.set()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.core.job import Job, JobView
+from gateway.core.job import Job, JobView, new_job_id
 from gateway.core.quota import Quota
 from gateway.core.tenant import Credential
 from gateway.core.vendor import VendorAnswer
@@ -22,6 +22,7 @@ class JobRequest:
         headers: Allow-listed request headers for upstream, lower case.
         idempotency_key: Unquoted, 1 to 255 characters; None without.
         labels: At most 8, for cost attribution.
+        job_id: What the job is called if this starts one.
     """
 
     credential: Credential
@@ -34,6 +35,7 @@ class JobRequest:
     traceparent: str | None = None
     webhook_url: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    job_id: str = field(default_factory=new_job_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway.core.events import Alert
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.inputs import fingerprint
-from gateway.core.job import Job, JobKind, JobState, new_job_id
+from gateway.core.job import Job, JobKind, JobState
 from gateway.core.movements import (
     Admission,
     Admitted,
@@ -62,7 +62,7 @@ class Sending:
         self.rules.catalogue.check(request.model, request.params)
         return Admission(
             credential=request.credential,
-            job_id=new_job_id(),
+            job_id=request.job_id,
             model=request.model,
             kind=kind,
             estimate=self.rules.estimate(request.model),

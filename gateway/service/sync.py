@@ -22,11 +22,13 @@ from gateway.core.vendor import VendorState
 from gateway.errors import StoreUnavailable, UpstreamError
 from gateway.service.finish import Finisher
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
+from gateway.service.room import Lease, Room
 from gateway.service.submit import Sending, context_of, replay
 
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 READER_GONE_S = 60.0
-_QUEUE_CHUNKS = 16
+_QUEUE_CHUNKS = 4
+"""Of a chunk's usual 64 to 256 KiB: a caller who reads slowly holds up the reading, not the memory."""
 _DEFAULT_TYPE = "application/octet-stream"
 _OK: Final = 200
 
@@ -34,12 +36,16 @@ SyncOutcome = SyncAnswer | Submitted | Denied | Rejected | Uncertain
 
 
 class Relay:
-    """Hands an answer from the task that reads it to the caller who streams it; keeps a copy while it is small.
+    """Hands an answer from the task that reads it to the caller who streams it; keeps a copy while there is room.
 
     Iterating raises `UpstreamAmbiguous` where the vendor broke off.
+
+    Args:
+        lease: For the copy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(_QUEUE_CHUNKS)
         self._gone = False
         self._kept: bytearray | None = bytearray()
@@ -47,9 +53,11 @@ class Relay:
     async def put(self, chunk: bytes) -> None:
         """Pass a chunk on; a caller who does not take it in 60 s counts as gone."""
         if self._kept is not None:
-            self._kept += chunk
-            if len(self._kept) > MAX_KEPT_BYTES:
+            if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not self.lease.grow(len(chunk)):
                 self._kept = None
+                self.lease.release()
+            else:
+                self._kept += chunk
         await self._pass(chunk)
 
     async def end(self, error: Exception | None = None) -> None:
@@ -57,7 +65,7 @@ class Relay:
         await self._pass(error)
 
     def kept(self) -> bytes | None:
-        """Return the whole body; None where it was too large to keep."""
+        """Return the whole body; None where it was too large to keep, or there was no room."""
         return None if self._kept is None else bytes(self._kept)
 
     async def _pass(self, item: bytes | Exception | None) -> None:
@@ -89,8 +97,9 @@ class Relay:
 class SyncService:
     """Makes blocking calls."""
 
-    def __init__(self, sending: Sending, finisher: Finisher, jobs: Jobs) -> None:
+    def __init__(self, sending: Sending, finisher: Finisher, jobs: Jobs, room: Room) -> None:
         self._sending = sending
+        self._room = room
         self._finisher = finisher
         self._jobs = jobs
 
@@ -132,7 +141,7 @@ class SyncService:
         except BaseException:
             await sending.doubt(admitted, "sending was cut off")
             raise
-        relay = Relay()
+        relay = Relay(Lease(self._room))
         sending.in_flight.own(self._pump(stream, relay, admitted.job))
         headers = _with_balance(stream.headers, admitted)
         return SyncAnswer(stream.status, headers, relay, admitted.job, admitted.quota)
@@ -149,12 +158,13 @@ class SyncService:
             await stream.aclose()
         body = relay.kept() if broke is None else None
         try:
-            await self._settle(job, stream, body)
+            await self._settle(job, stream, body, relay.lease)
         except Exception as exc:  # noqa: BLE001 the caller must not wait for ever, nor the hold stand unnoticed
             self._sending.sink(Alert.of(job, "job.settle_failed", describe(exc)))
+            relay.lease.release()
         await relay.end(broke)
 
-    async def _settle(self, job: Job, stream: SyncStream, body: bytes | None) -> None:
+    async def _settle(self, job: Job, stream: SyncStream, body: bytes | None, lease: Lease) -> None:
         content_type = stream.headers.get("content-type", _DEFAULT_TYPE)
         said = VendorState("COMPLETED", cost=stream.cost, body=body or b"", content_type=content_type)
         job = replace(job, upstream_id=stream.upstream_id)
@@ -162,7 +172,9 @@ class SyncService:
         try:
             await self._finisher.complete(job, said, actor="gateway")
         except StoreUnavailable:
-            self._sending.outbox.keep(lambda: self._finisher.complete(job, said, actor="gateway"))
+            self._sending.outbox.keep(lambda: self._finisher.complete(job, said, actor="gateway"), lease.release)
+        else:
+            lease.release()
 
 
 def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:

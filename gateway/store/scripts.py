@@ -25,6 +25,7 @@ from gateway.store.connect import RedisClient, store_errors
 from gateway.store.durability import Confirmations
 from gateway.store.line import Line, Word
 from gateway.store.pool import Turns
+from gateway.store.readiness import read_epoch
 
 SUFFIX = ".lua"
 PRELUDE = "_prelude.lua"
@@ -137,6 +138,13 @@ class Scripts:
         if began_s:
             self._watch.observe_redis(script.name, perf_counter() - began_s)
         return reply
+
+    async def look(self) -> None:
+        """Make the shortest trip there is, behind all that is on its way already. Raises `StoreUnavailable`."""
+        if self._way.line is not None:
+            await self._way.line.call("PING")
+        else:
+            await read_epoch(self._way.client)
 
     async def run_bulk(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # as `run`
         """Run a script that carries a large result, either way, on a connection of its own: nobody waits behind it.

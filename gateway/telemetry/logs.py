@@ -15,7 +15,7 @@ from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.typing import FilteringBoundLogger, Processor
 
 from gateway.core.credits import format_credits
-from gateway.core.events import Alert, BreakerChanged, Event, HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import Alert, BreakerChanged, Event, HttpRequest, JobEnded, Shed, UpstreamCall, WebhookDelivery
 from gateway.telemetry.render import escape_values, json_line, render_json, write_traceback
 from gateway.telemetry.writer import LineWriter
 
@@ -52,6 +52,7 @@ _FORMATS: Final[Sequence[tuple[str, Callable[[Any], object]]]] = (
     ("held", format_credits),
     ("overrun", format_credits),
     ("latency_ms", _milliseconds),
+    ("late_ms", _milliseconds),
 )
 
 
@@ -161,8 +162,8 @@ def _level(event: Event) -> int:
         return WARNING if event.status >= _SERVER_ERROR else INFO
     if isinstance(event, UpstreamCall):
         return INFO if event.outcome == "ok" else WARNING
-    if isinstance(event, JobEnded):
-        return WARNING if event.overrun else INFO
+    if isinstance(event, JobEnded | Shed):
+        return WARNING if isinstance(event, Shed) or event.overrun else INFO
     if isinstance(event, WebhookDelivery):
         return INFO if event.outcome == "delivered" else WARNING
     if isinstance(event, BreakerChanged):

@@ -19,6 +19,7 @@ from gateway.core.events import (
     Event,
     HttpRequest,
     JobEnded,
+    Shed,
     UpstreamCall,
     WebhookDelivery,
 )
@@ -70,6 +71,9 @@ class Metrics:
             counter("gateway_webhook_deliveries_total", "Attempts to deliver a webhook.", "tenant", "outcome")
         )
         self._sink_failures = Children(counter("gateway_sink_failures_total", "Events that a sink lost.", "sink"))
+        self._shed = Children(
+            counter("gateway_shed_requests_total", "Requests refused unread for lack of time.", "kind")
+        )
         self._lines_dropped = counter("gateway_log_lines_dropped_total", "Log lines that the stream did not take.")
         self._active = Children(gauge("gateway_jobs", "Jobs that have not ended, UNKNOWN ones included.", "state"))
         self._due = gauge("gateway_tracker_due_jobs", "Jobs in the tracker's queue whose poll is due.")
@@ -95,6 +99,11 @@ class Metrics:
     def count_webhook(self, event: WebhookDelivery) -> None:
         """Count an attempt to deliver a webhook."""
         self._webhooks(event.tenant, event.outcome).inc()
+
+    def count_shed(self, event: Shed) -> None:
+        """Count requests that were refused unread; ``gateway_http_requests_total`` has none of them."""
+        self._shed("submit").inc(event.submits)
+        self._shed("read").inc(event.reads)
 
     def count_sink_failure(self, sink: str) -> None:
         """Count an event that a sink could not take."""
@@ -161,6 +170,8 @@ class MetricsSink:
             self._metrics.requests.observe(event, self._label(event.model))
         elif isinstance(event, UpstreamCall):
             self._metrics.upstream.observe(event, self._label(event.model))
+        elif isinstance(event, Shed):
+            self._metrics.count_shed(event)
         elif isinstance(event, JobEnded):
             self._metrics.jobs.observe(event, self._label(event.model))
         elif isinstance(event, WebhookDelivery):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.core.movements import Admitted, Denied
 from gateway.core.ports import Jobs, Sink
 from gateway.core.tenant import Credential
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
+from gateway.service.room import MIB, Room
 from gateway.service.wait import Waiting
 from gateway.web.urls import PUBLIC_URL
-
-MIB = 1 << 20
 
 
 class SubmitService(Protocol):
@@ -70,6 +69,7 @@ class TenantApi:
 
     Attributes:
         log_params: The parameters of jobs are logged, prompts included.
+        room: Where requests' bodies must fit.
         public_url: ``GATEWAY_PUBLIC_URL``; empty: our URLs are derived from each request.
         body_deadline_s: Within this time a request's body must have arrived.
         beat_s: A stream of events that has nothing to say says so this often, lest a proxy take it for dead.
@@ -84,6 +84,7 @@ class TenantApi:
     catalogue: Catalogue
     sink: Sink
     log_params: bool = False
+    room: Room = field(default_factory=lambda: Room(256 * MIB))
     public_url: str = ""
     max_body_bytes: int = MIB
     max_asset_bytes: int = 32 * MIB

@@ -20,7 +20,7 @@ async def upload(api: TenantApi, exchange: Exchange) -> Answer:
     credential = authenticate(exchange.headers)
     require_json(exchange.headers)
     passed_on = {"content-type": "application/json"} | read.upstream_headers(exchange.headers, trace_of(exchange))
-    body = await read_body(exchange, max_bytes=api.max_asset_bytes, deadline_s=api.body_deadline_s)
+    body = await read_body(exchange, api.room, max_bytes=api.max_asset_bytes, deadline_s=api.body_deadline_s)
     outcome = await api.assets.upload(credential, body, passed_on, exchange.request_id)
     if not isinstance(outcome, Denied) or outcome.code != "unauthenticated":
         exchange.caller = credential

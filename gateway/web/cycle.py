@@ -6,6 +6,7 @@ has about 50), and holds two patterns against each header (3 us for ten). What i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -72,3 +73,12 @@ class Cycle(RequestResponseCycle):
         self.message_event.set()
         self.on_response()
         return True
+
+
+class RefusedCycle(RequestResponseCycle):
+    """A request that was answered unread: its body is nobody's, and the next one may come."""
+
+    def __init__(self) -> None:
+        self.response_complete = True
+        self.disconnected = self.keep_alive = False
+        self.message_event = asyncio.Event()

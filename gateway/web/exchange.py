@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope
 
 from gateway.core.job import JobView
 from gateway.core.tenant import Credential
+from gateway.service.room import Lease
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -42,6 +43,8 @@ class Exchange:
         argument: The path's parameter, raw (percent-escapes not decoded).
         body_read: The body was received to its end.
         params: The body of a request to start a job, where it is to be logged.
+        begun: Id of the job that it is to start, once it may have been sent.
+        lease: What its body takes up, from the first byte until the answer is out.
         caller: Whose key the store has confirmed; None before, so that made-up keys name no tenant in metrics.
     """
 
@@ -54,12 +57,19 @@ class Exchange:
     replayed = False
     caller: Credential | None = None
     job: JobView | None = None
+    lease: Lease | None = None
+    begun = ""
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.scope = scope
         self.receive = receive
         self.request_id = request_id
         self.headers: dict[bytes, bytes] = {}
+
+    def let_go(self) -> None:
+        """Give up what the body took: nobody holds it any more."""
+        if self.lease is not None:
+            self.lease.release()
 
     @property
     def body_pending(self) -> bool:

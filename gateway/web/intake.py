@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.config import PARSED_WEIGHT
+from gateway.core.events import MAX_PARAMS_BYTES
 from gateway.core.inputs import parse_object
 from gateway.core.tenant import MODEL
 from gateway.errors import InvalidRequest
@@ -47,9 +49,11 @@ async def job_request(api: TenantApi, exchange: Exchange, model: str) -> JobRequ
     require_json(headers)
     idempotency_key = read.idempotency_key(headers)
     labels, webhook_url, trace = read.labels(headers), read.webhook_url(headers), trace_of(exchange)
-    body = await read_body(exchange, max_bytes=api.max_body_bytes, deadline_s=api.body_deadline_s)
+    body = await read_body(
+        exchange, api.room, max_bytes=api.max_body_bytes, deadline_s=api.body_deadline_s, weight=PARSED_WEIGHT
+    )
     if api.log_params:
-        exchange.params = body
+        exchange.params = body[:MAX_PARAMS_BYTES]
     return JobRequest(
         credential=credential,
         model=model,

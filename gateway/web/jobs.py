@@ -12,8 +12,9 @@ import orjson
 from gateway.core.credits import format_credits
 from gateway.core.job import JobView, is_job_id
 from gateway.core.movements import Admitted, Denied, Reading, StoredResult
+from gateway.core.tenant import Credential
 from gateway.errors import StoreUnavailable
-from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
+from gateway.service.outcomes import Rejected, Submitted, Uncertain
 from gateway.web import problems
 from gateway.web.api import TenantApi
 from gateway.web.auth import authenticate
@@ -60,14 +61,14 @@ def result(api: TenantApi, exchange: Exchange) -> Awaitable[Answer]:
 
 
 def started(
-    exchange: Exchange, request: JobRequest, outcome: Submitted | Denied | Rejected | Uncertain, base: str
+    exchange: Exchange, credential: Credential, outcome: Submitted | Denied | Rejected | Uncertain, base: str
 ) -> Answer:
     """Answer for a request to start a job, however it ended."""
     if isinstance(outcome, Denied):
         if outcome.code != "unauthenticated":
-            exchange.caller = request.credential
+            exchange.caller = credential
         return problems.denied(outcome, base)
-    exchange.caller, exchange.job = request.credential, outcome.job
+    exchange.caller, exchange.job = credential, outcome.job
     if isinstance(outcome, Uncertain):
         return problems.uncertain(outcome, base)
     exchange.replayed = outcome.replayed
@@ -79,15 +80,18 @@ def started(
 async def _submit(api: TenantApi, exchange: Exchange, model: str) -> Answer:
     base = base_of(api, exchange)
     request = await job_request(api, exchange, model)
+    exchange.begun, credential = request.job_id, request.credential
     outcome = await api.submit.submit(request)
+    del request  # with its body: the caller may wait for minutes
     if b"prefer" in exchange.headers and isinstance(outcome, Submitted):
-        return await _held(api, exchange, request, outcome, base)
-    return started(exchange, request, outcome, base)
+        return await _held(api, exchange, credential, outcome, base)
+    return started(exchange, credential, outcome, base)
 
 
-async def _held(api: TenantApi, exchange: Exchange, request: JobRequest, outcome: Submitted, base: str) -> Answer:
+async def _held(api: TenantApi, exchange: Exchange, credential: Credential, outcome: Submitted, base: str) -> Answer:
     """Answer a submit whose caller would wait: as its result reads, if the job ends in time with one to show."""
-    exchange.caller, exchange.job, exchange.replayed = request.credential, outcome.job, outcome.replayed
+    exchange.caller, exchange.job, exchange.replayed = credential, outcome.job, outcome.replayed
+    exchange.let_go()
     applied: HeaderList = []
     exchange.job = job = await hold(api, exchange, outcome.job, applied)
     result: StoredResult | None = None
@@ -95,7 +99,7 @@ async def _held(api: TenantApi, exchange: Exchange, request: JobRequest, outcome
         with suppress(StoreUnavailable):
             result = await api.jobs.kept(job.tenant, job.id)
     if not applied or (result is None and job.status != "FAILED"):
-        answer = started(exchange, request, replace(outcome, job=job), base)
+        answer = started(exchange, credential, replace(outcome, job=job), base)
         answer.headers += applied
         return answer
     if outcome.replayed:
@@ -122,7 +126,7 @@ async def _quote(api: TenantApi, exchange: Exchange, model: str) -> Answer:
     request = await job_request(api, exchange, model)
     outcome = await api.submit.quote(request)
     if isinstance(outcome, Denied) and outcome.code in {"unauthenticated", "tenant_suspended"}:
-        return started(exchange, request, outcome, base)
+        return started(exchange, request.credential, outcome, base)
     exchange.caller = request.credential
     members = _would_run(outcome) if isinstance(outcome, Admitted) else _would_not_run(outcome, base)
     headers = problems.denial_headers(outcome) if isinstance(outcome, Denied) else quota_headers(outcome.quota)

@@ -21,6 +21,7 @@ from gateway.web.body import CallerGone
 from gateway.web.cycle import WHOLE
 from gateway.web.exchange import Answer, Exchange
 from gateway.web.headers import collect
+from gateway.web.intake import base_of
 from gateway.web.routing import Route, dispatch
 from gateway.web.streaming import linger, stream
 
@@ -42,13 +43,14 @@ class Edge:
 
     Attributes:
         router: Starlette's, without routes: it runs the lifespan and closes WebSockets.
+        request_ids: Names requests.
     """
 
     def __init__(self, routes: Sequence[Route], api: TenantApi, router: Router) -> None:
         self.router = router
         self._routes = tuple(routes)
         self._api = api
-        self._request_ids = _request_ids()
+        self.request_ids = _request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -56,14 +58,25 @@ class Edge:
             await self.router(scope, receive, send)
             return
         began = perf_counter()
-        exchange = Exchange(scope, receive, next(self._request_ids))
+        exchange = Exchange(scope, receive, next(self.request_ids))
         answer: Answer | None = None
         try:
             answer = await self._answer(exchange)
             if answer is not None:
                 await self._deliver(answer, exchange, send)
         finally:
+            exchange.let_go()
             self._emit(exchange, answer, (perf_counter() - began) * 1000)
+
+    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request whose body is too long to be read over (`gateway.web.gate`)."""
+        exchange = Exchange(scope, receive, next(self.request_ids))
+        try:
+            exchange.headers = collect(scope["headers"])
+            answer = problems.problem("overloaded")
+        except InvalidRequest as exc:
+            answer = problems.from_exception(exc)
+        await self._deliver(answer, exchange, send)
 
     async def _answer(self, exchange: Exchange) -> Answer | None:
         try:
@@ -71,6 +84,8 @@ class Edge:
             return await dispatch(self._routes, self._api, exchange)
         except CallerGone:
             return None
+        except asyncio.CancelledError:  # the server cancels at the end of the drain time, and nobody else does
+            return problems.cut(exchange.begun, base_of(self._api, exchange) if exchange.begun else "")
         except InvalidRequest as exc:
             return await self._unknown_caller(exchange) or problems.from_exception(exc)
         except GatewayError as exc:

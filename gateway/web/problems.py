@@ -215,6 +215,11 @@ def uncertain(outcome: Uncertain, base: str) -> Answer:
     return problem(outcome.code, members=_job_members(outcome.job.id, base), headers=headers)
 
 
+def cut(job_id: str, base: str) -> Answer:
+    """Answer for a request that the end of the process cut off: what may have started a job is found by its id."""
+    return problem("outcome_unknown", members=_job_members(job_id, base)) if job_id else problem("draining")
+
+
 def from_exception(exc: Exception) -> Answer:
     """Answer for an exception; of those that are not ours, and of the store's, no word reaches the caller."""
     code = next(EXCEPTIONS[cls] for cls in type(exc).__mro__ if cls in EXCEPTIONS)

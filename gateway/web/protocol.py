@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import re
 from http import HTTPMethod, HTTPStatus
-from typing import Final
+from typing import Final, Self
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.web.cycle import EXTENSIONS, Cycle
+from gateway.web.cycle import EXTENSIONS, Cycle, RefusedCycle
 from gateway.web.exchange import Answer
+from gateway.web.gate import Gate, is_short
 from gateway.web.problems import problem
 
 HEAD_DEADLINE_S: Final = 10.0
@@ -33,6 +34,7 @@ class StrictProtocol(HttpToolsProtocol):
     """
 
     head_deadline_s = HEAD_DEADLINE_S
+    gate: Gate | None = None
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = False
@@ -40,10 +42,19 @@ class StrictProtocol(HttpToolsProtocol):
     _idle_since = 0.0
     _refusal: Answer | None = None
 
+    @classmethod
+    def behind(cls, gate: Gate) -> type[Self]:
+        """Return a protocol all of whose connections meet a gate."""
+        return type(cls.__name__, (cls,), {"gate": gate})
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Expect a first request soon."""
+        """Expect a first request soon; a connection too many is told so and closed."""
         super().connection_made(transport)
-        self._expect_head()
+        if self.gate is not None and len(self.connections) > self.gate.max_connections:
+            transport.write(self.gate.refusal(self.server_state.default_headers, keep_alive=False))
+            transport.close()
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
@@ -105,6 +116,14 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _begin(self, method: bytes, version: str) -> None:
         """Do as uvicorn does, with a cycle of ours; its upgrades, root path and limit on requests are not used here."""
+        keep_alive, app = version != "1.0" and self.parser.should_keep_alive(), self.app
+        gate = self.gate
+        if gate is not None and not gate.shedder.calm:
+            keep_alive = keep_alive and not gate.shedder.draining
+            if gate.refuses(method):
+                if self._refused(gate, keep_alive=keep_alive):
+                    return
+                app = gate.refuse
         raw_path, _, query = self.url.partition(b"?")
         path = raw_path.decode("ascii")
         self.scope = {
@@ -133,14 +152,26 @@ class StrictProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
         if former is None or former.response_complete:
-            self._start_asgi_task(cycle, self.app)
+            self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self.pipeline.appendleft((cycle, app))
+
+    def _refused(self, gate: Gate, *, keep_alive: bool) -> bool:
+        """Refuse a request unread; False, and nothing is written, where its body is long or it is not its turn."""
+        former: RequestResponseCycle | None = self.cycle
+        if not (is_short(self.headers) and (former is None or former.response_complete)):
+            return False
+        self.cycle = RefusedCycle()
+        self.transport.write(gate.refusal(self.server_state.default_headers, keep_alive=keep_alive))
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        return True
 
     def on_response_complete(self) -> None:
         """Go on with the next request, as uvicorn does, but without a new timer after each answer (1 us of CPU)."""

@@ -15,9 +15,11 @@ async def call(api: TenantApi, exchange: Exchange) -> Answer:
     """Answer ``POST /v1/{model}``."""
     base = base_of(api, exchange)
     request = await job_request(api, exchange, exchange.argument)
+    exchange.begun = request.job_id
     outcome = await api.sync.call(request)
+    exchange.let_go()
     if not isinstance(outcome, SyncAnswer):
-        return started(exchange, request, outcome, base)
+        return started(exchange, request.credential, outcome, base)
     exchange.caller, exchange.job, exchange.replayed = request.credential, outcome.job, outcome.replayed
     headers = [
         NO_STORE,

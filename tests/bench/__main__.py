@@ -17,6 +17,7 @@ from typing import Any, Final
 import uvloop
 
 from bench.goals import lines
+from bench.overload import overload
 from bench.reads import reads
 from bench.scene import shared_servers
 from bench.size import FULL, QUICK, Size
@@ -24,7 +25,7 @@ from bench.submits import submits
 from bench.tracker import tracker
 from bench.trips import trips
 
-PARTS: Final = {"reads": reads, "submits": submits, "trips": trips, "tracker": tracker}
+PARTS: Final = {"reads": reads, "submits": submits, "trips": trips, "tracker": tracker, "overload": overload}
 OUT: Final = Path("bench/out")
 
 

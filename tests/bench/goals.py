@@ -43,6 +43,9 @@ GOALS: Final = (
     Goal("tracker lag, p99", ("tracker", "lag_p99_s"), 3, "s"),
     Goal("CPU an upstream poll", ("tracker", "poll_over_echo"), 5, "x echo"),
     Goal("resident memory", ("reads", "resident_over_echo"), 2, "x echo"),
+    Goal("goodput lost at 3 x load", ("overload", "lost_share"), 0.2, "of peak"),
+    Goal("refusal at 3 x load, p99", ("overload", "shed_p99_ms"), 50, "ms"),
+    Goal("recovery from 3 x load", ("overload", "recovery_s"), 10, "s"),
     Goal("Redis, a finished job", ("reads", "bytes_of_finished_job", "all"), 3072, "bytes"),
 )
 SERIES: Final = ("cpu_us", "store_cpu_us", "requests_per_second", "p50_ms", "p99_ms")

@@ -97,7 +97,7 @@ class _Jobs:
 async def _watch(stage: Scene, seconds: float) -> dict[str, Any]:
     """Let the tracker work for some seconds, and tell what it did in them."""
     gateway, standin = stage.gateway, stage.standin
-    lags, told, cpu_s, begun = _lags(gateway.ops_url), tell(standin), gateway.cpu_s(), time.monotonic()
+    lags, told, cpu_s, begun = lags_of(gateway.ops_url), tell(standin), gateway.cpu_s(), time.monotonic()
     late = [await _latest_s(stage)]
     while time.monotonic() < begun + seconds:
         await asyncio.sleep(min(1.0, seconds / 5))
@@ -109,7 +109,7 @@ async def _watch(stage: Scene, seconds: float) -> dict[str, Any]:
         "results_a_second": round(results / took_s, 1),
         "cpu_share": round(cpu_s / took_s, 3),
         "cpu_us_a_poll": round(1e6 * cpu_s / max(1, statuses + results), 1),
-        "lag_p99_s": _quantile(lags, _lags(gateway.ops_url), 0.99),
+        "lag_p99_s": quantile(lags, lags_of(gateway.ops_url), 0.99),
         "latest_due_s": round(max(late), 2),
     }
 
@@ -123,7 +123,7 @@ async def _latest_s(stage: Scene) -> float:
     return max(late_s)
 
 
-def _lags(ops_url: str) -> dict[float, float]:
+def lags_of(ops_url: str) -> dict[float, float]:
     """Read the histogram of lags: how many were at most so many seconds."""
     with urlopen(f"{ops_url}/metrics", timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310  our own gateway
         families = text_string_to_metric_families(answer.read().decode())
@@ -136,7 +136,7 @@ def _lags(ops_url: str) -> dict[float, float]:
         }
 
 
-def _quantile(before: dict[float, float], after: dict[float, float], q: float) -> float | None:
+def quantile(before: dict[float, float], after: dict[float, float], q: float) -> float | None:
     """Interpolate a quantile between the bounds of its bucket, as Prometheus does; None where nothing was counted."""
     counts = {bound: after[bound] - before.get(bound, 0) for bound in sorted(after)}
     total = max(counts.values(), default=0)

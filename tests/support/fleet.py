@@ -167,6 +167,7 @@ def _environment(redis_url: str, vendor_url: str) -> dict[str, str]:
     ports = {"GATEWAY_PORT": "0", "GATEWAY_OPS_PORT": "0"}
     # The store answers late on a machine that runs many tests at once.
     patience = {"GATEWAY_REDIS_TIMEOUT_MS": "500", "GATEWAY_REDIS_CONNECT_TIMEOUT_MS": "500"}
+    patience["GATEWAY_OVERLOAD_LATE_MS"] = "60000"
     return {
         **urls,
         **ports,

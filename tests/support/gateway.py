@@ -179,6 +179,8 @@ def settings_for(redis_url: str, vendor_url: str, **options: Any) -> Settings:  
         # The store answers late on a machine that runs many tests at once.
         "redis_timeout_ms": 500,
         "redis_connect_timeout_ms": 500,
+        # One event loop for client, gateway and vendor is late at any time.
+        "overload_late_ms": 60_000,
     }
     return Settings(**{**given, **options})
 

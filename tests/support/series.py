@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core.events import HttpRequest, JobEnded, UpstreamCall, WebhookDelivery
+from gateway.core.events import HttpRequest, JobEnded, Shed, UpstreamCall, WebhookDelivery
 from gateway.core.quota import Window
 from gateway.telemetry.metrics import Metrics, MetricsSink
 from gateway.telemetry.readiness import Readiness
@@ -34,6 +34,7 @@ def everything() -> Metrics:
             tenant="ads", job_id="j", type="job.completed", receiver="h", attempt=1, outcome="delivered", latency_ms=1
         )
     )
+    sink(Shed(submits=1, reads=1, late_ms=30))
     metrics.set_jobs({"ACCEPTED": 1})
     metrics.set_budgets({"ads": [Window("day", 10, 1, 1)]})
     metrics.set_breaker("inference", "closed")

@@ -183,7 +183,7 @@ class StoreWatch(Protocol):
     def observe_redis(self, operation: str, duration_s: float) -> None:
         """Record how long a call took that was answered; ``operation`` is a script's name."""
 
-    def count_redis_failure(self, operation: str) -> None:
+    def count_redis_failure(self) -> None:
         """Count a call that was not answered, or that Redis could not serve."""
 
 

@@ -133,7 +133,7 @@ class Scripts:
         try:
             reply = await _run(self._way, script, (len(keys), *keys, *args))
         except StoreUnavailable:
-            self._watch.count_redis_failure(script.name)
+            self._watch.count_redis_failure()
             raise
         if began_s:
             self._watch.observe_redis(script.name, perf_counter() - began_s)

@@ -125,11 +125,8 @@ class StoreSeries:
                 registry=registry,
             )
         )
-        self.failures = Children(
-            Counter(
-                "gateway_redis_failures_total",
-                "Script calls to Redis that were not answered or could not be served.",
-                ("operation",),
-                registry=registry,
-            )
+        self.failures = Counter(
+            "gateway_redis_failures_total",
+            "Script calls to Redis that were not answered or could not be served.",
+            registry=registry,
         )

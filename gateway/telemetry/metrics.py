@@ -143,9 +143,9 @@ class Metrics:
         """Record how long a call took that was answered; ``operation`` is a script's name."""
         self._store.duration(operation).observe(duration_s)
 
-    def count_redis_failure(self, operation: str) -> None:
+    def count_redis_failure(self) -> None:
         """Count a call that was not answered, or that Redis could not serve."""
-        self._store.failures(operation).inc()
+        self._store.failures.inc()
 
     def follow(self, readiness: Readiness) -> None:
         """Show from now on whether this process is ready; once only."""

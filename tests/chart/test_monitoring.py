@@ -1,3 +1,5 @@
+import json
+
 import yaml
 from chart.release import CHART, Helm, Rendered
 
@@ -17,3 +19,11 @@ def test_monitoring_is_opted_into(helm: Helm) -> None:
     """Without its switches the chart makes no object that needs the Prometheus operator."""
     release = helm.render("--values", CHART / "examples" / "minimal.yaml")
     assert release.of_kind("ServiceMonitor", "PrometheusRule") == []
+
+
+def test_the_dashboard_is_rendered_as_it_is_tested(production: Rendered) -> None:
+    """The ConfigMap holds the file word for word, what Grafana fills in included, under the sidecar's label."""
+    source = production.one("ConfigMap", "-dashboard")
+    shipped = json.loads((CHART / "dashboards" / "gateway.json").read_text())
+    assert json.loads(source["data"]["segmind-gateway.json"]) == shipped
+    assert source["metadata"]["labels"]["grafana_dashboard"] == "1"

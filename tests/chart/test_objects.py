@@ -137,7 +137,7 @@ def test_network_policy_closes_the_rest(production: Rendered) -> None:
 
 def test_apply_runs_before_the_release_with_the_values_given(production: Rendered) -> None:
     """The Job applies exactly `config`, needs nothing that a first install lacks, and never sees the upstream key."""
-    job, source = production.one("Job"), production.one("ConfigMap")
+    job, source = production.one("Job"), production.one("ConfigMap", "-apply")
     assert yaml.safe_load(source["data"]["gateway.yaml"]) == yaml.safe_load(PRODUCTION.read_text())["config"]
     notes = [item["metadata"]["annotations"] for item in (source, job)]
     assert [note["helm.sh/hook"] for note in notes] == ["pre-install,pre-upgrade"] * 2

@@ -60,5 +60,5 @@ async def prometheus_on(directory: Path, targets: Sequence[str], *, interval: st
 
 
 def _listening(log: Path) -> str | None:
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.startswith("{")]
-    return next((str(line["address"]) for line in lines if line["msg"] == "Listening on"), None)
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.endswith("}")]
+    return next((str(line["address"]) for line in lines if line.get("msg") == "Listening on"), None)

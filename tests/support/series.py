@@ -39,6 +39,6 @@ def everything() -> Metrics:
     metrics.set_budgets({"ads": [Window("day", 10, 1, 1)]})
     metrics.set_breaker("inference", "closed")
     metrics.observe_redis("admit", 0.001)
-    metrics.count_redis_failure("admit")
+    metrics.count_redis_failure()
     metrics.count_sink_failure("LogSink")
     return metrics

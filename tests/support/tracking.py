@@ -58,7 +58,7 @@ class Figures:
     def observe_redis(self, operation: str, duration_s: float) -> None:
         """See `StoreWatch.observe_redis`."""
 
-    def count_redis_failure(self, operation: str) -> None:
+    def count_redis_failure(self) -> None:
         """See `StoreWatch.count_redis_failure`."""
 
     def set_due_jobs(self, count: int) -> None:

@@ -177,7 +177,7 @@ class Experience(Protocol):
         """Read what was noted, by model. Raises `StoreUnavailable`."""
 
 
-class StoreWatch(Protocol):
+class CallWatch(Protocol):
     """Is told of calls to Redis. Never raises and never blocks."""
 
     def observe_redis(self, operation: str, duration_s: float) -> None:
@@ -187,7 +187,7 @@ class StoreWatch(Protocol):
         """Count a call that was not answered, or that Redis could not serve."""
 
 
-class Gauges(StoreWatch, Protocol):
+class Gauges(CallWatch, Protocol):
     """Takes figures that no event tells. Never raises and never blocks."""
 
     def set_jobs(self, counts: Mapping[str, int]) -> None:

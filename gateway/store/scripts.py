@@ -18,7 +18,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from gateway.core.ports import StoreWatch
+from gateway.core.ports import CallWatch
 from gateway.errors import StoreUnavailable
 from gateway.store.cluster import FairCluster
 from gateway.store.connect import RedisClient, store_errors
@@ -96,7 +96,7 @@ class Scripts:
         client: RedisClient,
         *,
         deadline_s: float = DEADLINE_S,
-        watch: StoreWatch | None = None,
+        watch: CallWatch | None = None,
         every: int = TIMED_EVERY,
     ) -> None:
         self._watch = watch

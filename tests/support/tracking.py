@@ -56,10 +56,10 @@ class Figures:
         self.jobs = dict(counts)
 
     def observe_redis(self, operation: str, duration_s: float) -> None:
-        """See `StoreWatch.observe_redis`."""
+        """See `CallWatch.observe_redis`."""
 
     def count_redis_failure(self) -> None:
-        """See `StoreWatch.count_redis_failure`."""
+        """See `CallWatch.count_redis_failure`."""
 
     def set_due_jobs(self, count: int) -> None:
         """See `Gauges.set_due_jobs`."""

@@ -10,7 +10,7 @@ HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test bench tools chart-docs image sbom demo run lock clean
+.PHONY: help install check test faults bench tools chart-docs image sbom demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ check: $(READY) ## ruff, ruff format, mypy strict, import contracts
 
 test: $(READY) $(TOOLS_READY) $(PROMTOOL) ## the whole suite, on real Valkey
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+faults: $(READY) ## the crash matrix with 200 kills at each fault point, and the other faults (FAULTS="-k sent")
+	$(BIN)/python -m pytest tests/faults -n 2 --kills 200 $(FAULTS)
 
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

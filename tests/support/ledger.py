@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis.asyncio import RedisCluster
 from support.ports import Ports, shift_times
 
+from gateway.core.audit import Difference
 from gateway.core.job import new_job_id
 from gateway.core.movements import Admission
 from gateway.core.policy import Policy
@@ -205,10 +206,19 @@ async def entries(client: RedisClient, tenant: str) -> list[dict[str, str]]:
 
 async def assert_audited(client: RedisClient, policy: Policy | None = None) -> None:
     """Check that the ledgers of all tenants, replayed, are what stands in the store; as ``gateway ledger verify``."""
+    found = await audited(client, policy)
+    assert not found, "\n".join(map(str, found))
+
+
+async def audited(client: RedisClient, policy: Policy | None = None) -> Sequence[Difference]:
+    """List what differs from the ledgers of all tenants, replayed."""
     job_ttl_s = (policy or Policy()).job_ttl_s
-    ledgers = RedisLedgers(client, Scripts(client, deadline_s=20), load_scripts(), page=100)
-    verdict = await Auditor(ledgers, lambda: job_ttl_s).verify()
-    assert not verdict.differences, "\n".join(map(str, verdict.differences))
+    return (await Auditor(ledgers_of(client), lambda: job_ttl_s).verify()).differences
+
+
+def ledgers_of(client: RedisClient) -> RedisLedgers:
+    """Open the ledgers for reading, in small pages."""
+    return RedisLedgers(client, Scripts(client, deadline_s=20), load_scripts(), page=100)
 
 
 def replayed(ledger: Sequence[Mapping[str, str]]) -> dict[str, int]:

@@ -238,7 +238,8 @@ class Adopter:
     async def _not_readable(self, doubt: Doubt, now_ms: int, why: str) -> None:
         """Note that the history said nothing; by `unknown_after`, and at the second time in a row, policy decides."""
         policy, job = self._rules.policy, doubt.job
-        if now_ms - job.created_ms < policy.unknown_after_s * 1000 or doubt.readable_ms is not None:
+        first = doubt.looked_ms is None or doubt.readable_ms is not None
+        if now_ms - job.created_ms < policy.unknown_after_s * 1000 or first:
             await self._doubts.note(job, readable=False)
             return
         reason = f"its outcome is unknown and the vendor's request history could not tell: {why}"

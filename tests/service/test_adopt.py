@@ -149,6 +149,16 @@ async def test_a_late_failure_alone_charges_nothing(desk: Desk) -> None:
     assert await desk.states(job) == [(JobState.ACCEPTED, "v1")]
 
 
+async def test_a_first_look_that_fails_charges_nothing(desk: Desk) -> None:
+    """A job that nobody could look up for 15 minutes, no gateway being up, is not ended by one failing look either."""
+    job = await desk.doubted()
+    desk.books.failure = UpstreamInvalidResponse("maintenance")
+    await desk.at(2000)
+    assert await desk.states(job) == [(JobState.UNKNOWN, None)]
+    await desk.at(2120)
+    assert await desk.states(job) == [(JobState.EXPIRED, None)]
+
+
 async def test_equal_jobs_one_row(desk: Desk) -> None:
     """Of two equal jobs and one row, the older has it; the other never ran and is released."""
     older, younger = await desk.doubted(), await desk.doubted(tenant="other")

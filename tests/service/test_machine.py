@@ -1,0 +1,200 @@
+"""The whole service, driven at random: callers, crashes, time, a store and a vendor that fail (``FAULTS_EXAMPLES``)."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import suppress
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.memory_oracle import Oracle
+from support.memory_process import Strike, Work
+from support.memory_vendor import Plan, Trouble
+from support.memory_world import HOLD, ROUND, TENANTS, World
+
+from gateway.core.job import Job
+from gateway.core.policy import Policy, UnknownJobs
+from gateway.errors import Refused
+
+EXAMPLES = int(os.environ.get("FAULTS_EXAMPLES", "500"))
+STEPS = 50
+NUMBERS = st.integers(0, 7)
+PROCESSES = st.integers(0, 1)
+PROMPTS = st.sampled_from(("a", "a", "b", None))
+KEYS = st.sampled_from((None, None, "k-1", "k-2"))
+COSTS = st.sampled_from((HOLD, HOLD, 7, 15))
+SPANS_S = st.sampled_from((0.5, 2, 5, 10, 20, 45, 120, 400, 1200))
+WORKS: st.SearchStrategy[Work] = st.sampled_from(ROUND)
+STRIKES: st.SearchStrategy[Strike] = st.sampled_from(("die before", "die after", "refuse", "lose the reply"))
+TROUBLES: st.SearchStrategy[Trouble] = st.sampled_from(("lost", "limited", "missing", "stale", "garbage"))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Draw what becomes of a POST; most are taken and answered."""
+    cost = draw(COSTS)
+    return Plan(
+        answer=draw(st.sampled_from(("ok", "ok", "ok", "lost", "lost", "unsent", 400, 429, 500))),
+        takes=draw(st.booleans()),
+        parked=draw(st.sampled_from((False, False, True))),
+        late_s=draw(st.sampled_from((0, 0, 0, 30, 90))),
+        runs_s=draw(st.sampled_from((0.2, 20, 300))),
+        fails=draw(st.sampled_from((False, False, True))),
+        cost=cost,
+        reported=draw(st.sampled_from((cost, cost, cost, None))),
+        listed_s=draw(st.sampled_from((0, 30, 200))),
+        breaks=draw(st.booleans()),
+    )
+
+
+class ServiceMachine(RuleBasedStateMachine):
+    """Two processes of the service; whatever comes in whatever order, money and jobs are right after each step."""
+
+    @initialize(
+        unknown_jobs=st.sampled_from(("charge", "release")),
+        budget=st.sampled_from((35, 1000)),
+        slots=st.sampled_from((4, 100)),
+    )
+    def begin(self, unknown_jobs: UnknownJobs, budget: int, slots: int) -> None:
+        """Start two processes on an empty store."""
+        self.world = World(Policy(unknown_jobs=unknown_jobs), budget, slots)
+        self.oracle = Oracle(self.world)
+
+    @rule(process=PROCESSES, tenant=st.sampled_from(TENANTS), prompt=PROMPTS, key=KEYS, plan=plans())
+    def submit(self, *, process: int, tenant: str, prompt: str | None, key: str | None, plan: Plan) -> None:
+        """Have a caller submit a job, with inputs that others use too or that are its own."""
+        self.ask(process, tenant, f"async {key or prompt or len(self.world.asks)}", key, plan)
+
+    @rule(process=PROCESSES, tenant=st.sampled_from(TENANTS), prompt=PROMPTS, key=KEYS, plan=plans())
+    def call(self, *, process: int, tenant: str, prompt: str | None, key: str | None, plan: Plan) -> None:
+        """Have a caller make a sync call.
+
+        Never with the inputs of a submit: a row of the history does not tell which of the two it is.
+        """
+        self.ask(process, tenant, f"sync {key or prompt or len(self.world.asks)}", key and f"sync-{key}", plan)
+
+    def ask(self, process: int, tenant: str, prompt: str, key: str | None, plan: Plan) -> None:
+        """Make a request whose POST, if there is one, becomes what was planned."""
+        self.world.vendor.plans = deque([plan])
+        self.world.ask(self.world.processes[process], tenant, prompt, key)
+
+    @precondition(lambda self: any(ask.request.idempotency_key for ask in self.world.asks))
+    @rule(process=PROCESSES, number=NUMBERS, plan=plans())
+    def ask_again(self, process: int, number: int, plan: Plan) -> None:
+        """Have a caller repeat a request by its idempotency key, answered or not."""
+        keyed = [ask for ask in self.world.asks if ask.request.idempotency_key is not None]
+        self.world.vendor.plans = deque([plan])
+        self.world.send(self.world.processes[process], keyed[-1 - number % len(keyed)])
+
+    @precondition(lambda self: self.world.vendor.parked)
+    @rule(number=NUMBERS)
+    def the_vendor_answers(self, number: int) -> None:
+        """Let a call that waits have its answer."""
+        self.world.release(number)
+
+    @rule(seconds=SPANS_S)
+    def time_passes(self, seconds: float) -> None:
+        """Let time go by in which every process stands still."""
+        self.world.pass_time(seconds)
+
+    @rule(seconds=SPANS_S, process=PROCESSES)
+    def life_goes_on(self, seconds: float, process: int) -> None:
+        """Let time go by, after which one process does all its work."""
+        self.world.pass_time(seconds)
+        self.world.work(self.world.processes[process], *ROUND)
+
+    @rule(process=PROCESSES, what=WORKS)
+    def work(self, process: int, what: Work) -> None:
+        """Have a process do one piece of its background work."""
+        self.world.work(self.world.processes[process], what)
+
+    @rule(process=PROCESSES)
+    def crash(self, process: int) -> None:
+        """Kill a process, whatever it has in hand; another starts in its place."""
+        self.world.processes[process].border.alive = False
+        self.world.bury()
+
+    @rule(process=PROCESSES, calls=st.integers(1, 12), strike=STRIKES)
+    def strike(self, process: int, calls: int, strike: Strike) -> None:
+        """Have a process die, or its store fail, at one of its next calls to store or vendor, before or after it."""
+        self.world.processes[process].border.arm(calls, strike)
+
+    @rule(trouble=TROUBLES)
+    def a_poll_goes_wrong(self, trouble: Trouble) -> None:
+        """Have the vendor answer the next poll badly."""
+        self.world.vendor.troubles.append(trouble)
+
+    @rule(what=st.sampled_from(("history down", "history up", "history up", "forget", "operator")), number=NUMBERS)
+    def something_rare_happens(self, what: str, number: int) -> None:
+        """Have the history fail or work again, a record be lost, or an operator end a job."""
+        if what.startswith("history"):
+            self.world.vendor.readable = what == "history up"
+        elif what == "forget" and self.world.vendor.jobs:
+            self.world.vendor.jobs[number % len(self.world.vendor.jobs)].forgotten = True
+        elif what == "operator" and number < len(self.world.jobs()):
+            self.operator_ends(self.world.jobs()[number], None if number % 2 else number)
+
+    def operator_ends(self, job: Job, cost: int | None) -> None:
+        """Have an operator end a job, if it may be ended."""
+        admin = self.world.admin
+        with suppress(Refused):
+            self.world.do(admin.release(job.id, "so") if cost is None else admin.charge(job.id, cost, "so"))
+            self.oracle.excused.setdefault(job.fingerprint, "an operator decided")
+
+    @invariant()
+    def all_is_well(self) -> None:
+        """Check everything."""
+        self.oracle.check()
+
+    def teardown(self) -> None:
+        """End the example, whatever became of it."""
+        if not hasattr(self, "world"):
+            return
+        try:
+            self.quiesce()
+        finally:
+            self.world.close()
+
+    def quiesce(self) -> None:
+        """Let time pass and everything work until nothing is left to do: then every job has ended, at its bill."""
+        world = self.world
+        world.vendor.readable = True
+        world.vendor.troubles.clear()
+        for process in world.processes:
+            process.border.alive = False
+        world.bury()
+        for seconds in (1, 5, *(10,) * 12, *(60,) * 60):
+            if all(job.state.terminal for job in world.jobs()):
+                break
+            self.world.pass_time(seconds)
+            world.work(world.processes[0], *ROUND)
+            self.oracle.check()
+        self.world.pass_time(300)
+        self.oracle.check()
+        self.oracle.check_end()
+
+
+@pytest.mark.timeout(600)  # a failure takes minutes to shrink
+def test_whatever_happens_no_job_is_lost_or_paid_twice() -> None:
+    """After any step money, slots and states are right; once all is quiet every job has ended at the vendor's bill."""
+    run_state_machine_as_test(
+        ServiceMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize="FAULTS_EXAMPLES" not in os.environ,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

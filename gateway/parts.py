@@ -24,6 +24,7 @@ from gateway.service.lifetime import Drain, Work
 from gateway.service.notify import Notifier
 from gateway.service.outbox import Outbox
 from gateway.service.owing import OwingRepair
+from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.refresh import RulesRefresher
 from gateway.service.room import Room
@@ -46,6 +47,7 @@ from gateway.store.jobs import RedisJobs
 from gateway.store.learned import RedisExperience
 from gateway.store.ledger import RedisLedger
 from gateway.store.ledgers import RedisLedgers
+from gateway.store.pacing import RedisPacing
 from gateway.store.scripts import Script, Scripts, load_scripts
 from gateway.store.sweeper import RedisSweeper
 from gateway.store.tenants import RedisTenants
@@ -91,6 +93,7 @@ class Parts:
     sweep: Sweep
     clock: StoreClock
     sweeper: RedisSweeper
+    pace: Pace
     faults: FaultPoints
     room: Room
     shedder: Shedder
@@ -115,8 +118,9 @@ class Parts:
         due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
         notifications, owing, outbox = RedisNotifications(client, sink), Watchlist(hooks), Outbox(sink)
         learner = Learner(RedisExperience(client, scripts, library), rules)
-        clock, sweeper, gate = StoreClock(), RedisSweeper(client), Gate(upstream, Account(upstream, sink))
         in_flight = InFlight(CALLS_A_CONNECTION * settings.upstream_connections, outbox.__len__)
+        clock, sweeper, pace = StoreClock(), RedisSweeper(client), Pace(RedisPacing(scripts, library), rules)
+        gate = Gate(upstream, Account(upstream, sink), pace)
         return cls(
             client=client,
             scripts=scripts,
@@ -140,6 +144,7 @@ class Parts:
             sweep=Sweep(sweeper=sweeper, ledger=ledger, due=due, sink=sink, clock=clock),
             clock=clock,
             sweeper=sweeper,
+            pace=pace,
             faults=faults,
             room=Room(settings.max_held_bytes),
             shedder=Shedder(scripts.look, lambda: in_flight.share, sink, late_s=settings.overload_late_ms / 1000),
@@ -155,6 +160,7 @@ class Parts:
             self.refresher.run,
             self.learner.run,
             self.notifications.run,
+            self.pace.run,
             Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run,
         ]
 
@@ -188,6 +194,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         finisher=parts.finisher,
         rules=rules,
         throttle=throttle,
+        pace=parts.pace,
         calls=calls,
         gauges=parts.gauges,
         sink=sink,
@@ -200,7 +207,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         watchlist=parts.watchlist,
         rules=rules,
         throttle=throttle,
-        wait_s=lambda: parts.upstream.wait_s("inference"),
+        wait_s=lambda: max(parts.upstream.wait_s("inference"), parts.pace.wait_s("polls")),
         clock=parts.clock,
         gauges=parts.gauges,
         sink=sink,

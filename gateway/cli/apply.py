@@ -39,9 +39,8 @@ def apply(
     with failures():
         spec = _read(file)
     plan = with_store(lambda client: _apply(client, spec, dry_run=dry_run))
-    for name in ("upstream_rpm", "reconcile_at"):
-        if getattr(spec.policy, name) is not None:
-            note(f"policy.{name} is recorded, but nothing goes by it yet")
+    if spec.policy.reconcile_at is not None:
+        note("policy.reconcile_at is recorded, but nothing goes by it yet")
     if as_json:
         result_json({"applied": not dry_run, "changes": plan.changes})
         return

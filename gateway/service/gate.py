@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TypeVar
 
 from gateway.core.ports import Upstream
-from gateway.errors import UpstreamHeldBack
+from gateway.errors import UpstreamHeldBack, UpstreamRefused
 from gateway.service.account import Account
+from gateway.service.pace import Pace
 
 T = TypeVar("T")
 
@@ -18,23 +20,34 @@ class Gate:
     Args:
         upstream: The vendor's hosts.
         account: The company's account there.
+        pace: How much may be sent.
     """
 
-    def __init__(self, upstream: Upstream, account: Account) -> None:
+    def __init__(self, upstream: Upstream, account: Account, pace: Pace) -> None:
         self._upstream = upstream
         self._account = account
+        self._pace = pace
 
-    def held_back(self) -> UpstreamHeldBack | None:
-        """Return why no job can be sent now; None where one can. Asks nobody."""
+    def held_back(self, tenant: str) -> UpstreamHeldBack | None:
+        """Return why no job of a tenant can be sent now; None where nothing is known against it. Asks nobody."""
         wait_s = self._upstream.wait_s("inference")
         if wait_s > 0:
             return UpstreamHeldBack("upstream_unavailable", "the vendor does not answer for now", retry_after_s=wait_s)
-        return self._account.held_back()
+        return self._account.held_back() or self._pace.held_back(tenant)
 
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that starts a job.
+    async def run(self, tenant: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that starts a tenant's job.
 
         Raises:
             UpstreamError: As the call does; `UpstreamHeldBack` where it is not made.
         """
-        return await self._account.run(call)
+        held_back = self.held_back(tenant)
+        if held_back is not None:
+            raise held_back
+        await self._pace.take(tenant)
+        try:
+            return await self._account.run(call)
+        except UpstreamRefused as refusal:
+            if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+                await self._pace.limited("jobs", refusal.retry_after_s or 0)
+            raise

@@ -22,6 +22,7 @@ from gateway.core.schedule import LAST_CALL_AFTER_S, next_poll_s, overdue_level,
 from gateway.core.vendor import CallContext, VendorState
 from gateway.errors import UpstreamError, UpstreamHeldBack, UpstreamInvalidResponse, UpstreamRefused
 from gateway.service.finish import Finisher
+from gateway.service.pace import Pace
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
 
@@ -49,6 +50,7 @@ class Poller:
 
     Args:
         throttle: Told of every answer of the vendor.
+        pace: Told of its refusals, for the whole fleet.
         calls: Calls to the vendor at once; a poll waits for the store before and after its own.
         gauges: Told how late each poll was.
         clock: Unix seconds, Redis's.
@@ -63,6 +65,7 @@ class Poller:
         finisher: Finisher,
         rules: Rules,
         throttle: Throttle,
+        pace: Pace,
         calls: int,
         gauges: Gauges,
         sink: Sink,
@@ -75,6 +78,7 @@ class Poller:
         self._finisher = finisher
         self._rules = rules
         self._throttle = throttle
+        self._pace = pace
         self._calls = asyncio.Semaphore(calls)
         self._gauges = gauges
         self._sink = sink
@@ -101,7 +105,7 @@ class Poller:
                 self._gauges.observe_tracker_lag(self._clock() - begun_s - entry.due_in_s)
                 said = await self._upstream.status(job.upstream_id, context)
         except UpstreamError as exc:
-            return self._failed(job, exc)
+            return await self._failed(job, exc)
         self._throttle.accepted()
         self._faults.reach(FaultPoint.POLLED)
         if said.status == "COMPLETED":
@@ -149,7 +153,7 @@ class Poller:
                 result = await self._upstream.result(upstream_id, context)
         except UpstreamError as exc:
             unfit = isinstance(exc, UpstreamInvalidResponse) and exc.unfit
-            return _NoResult(str(exc), self._failed(job, exc), for_good=unfit)
+            return _NoResult(str(exc), await self._failed(job, exc), for_good=unfit)
         if result.status == "COMPLETED":
             return result
         return _NoResult(f"the vendor's result reads {result.status or 'not found'}", self._retry_s(job))
@@ -161,10 +165,12 @@ class Poller:
         await self._finisher.expire(job)
         return None
 
-    def _failed(self, job: Job, exc: UpstreamError) -> float:
+    async def _failed(self, job: Job, exc: UpstreamError) -> float:
         """Return when to ask again after no usable answer."""
         if isinstance(exc, UpstreamRefused) and exc.status == HTTPStatus.TOO_MANY_REQUESTS:
-            return self._throttle.refused(exc.retry_after_s or 0)
+            pause_s = self._throttle.refused(exc.retry_after_s or 0)
+            await self._pace.limited("polls", pause_s)
+            return pause_s
         if isinstance(exc, UpstreamHeldBack):
             return HELD_BACK_RETRY_S
         return self._retry_s(job)

@@ -85,7 +85,7 @@ class Sending:
         Raises:
             StoreUnavailable: Nothing was sent, and nothing will stay held.
         """
-        held_back = self.gate.held_back()
+        held_back = self.gate.held_back(admission.credential.tenant)
         if held_back is not None:
             decision = await self.ledger.quote(admission)
             if isinstance(decision, Denied) or decision.replayed:
@@ -215,9 +215,10 @@ class SubmitService:
         sending = self._sending
         try:
             upstream_id = await sending.gate.run(
+                admitted.job.tenant,
                 lambda: sending.upstream.submit(
                     request.model, request.body, request.headers, context_of(admitted, request)
-                )
+                ),
             )
         except UpstreamError as exc:
             return await sending.failed(admitted, exc, request.idempotency_key)

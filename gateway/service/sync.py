@@ -132,9 +132,10 @@ class SyncService:
         sending = self._sending
         try:
             stream = await sending.gate.run(
+                admitted.job.tenant,
                 lambda: sending.upstream.sync(
                     request.model, request.body, request.headers, context_of(admitted, request)
-                )
+                ),
             )
         except UpstreamError as exc:
             return await sending.failed(admitted, exc, request.idempotency_key)

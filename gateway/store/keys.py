@@ -28,6 +28,10 @@ key                           type     holds
 ``proc:<id>``                 string   heartbeat of a process
 ``turn:<name>``               string   whose turn it is at a piece of periodic work
 ``poll:pace``                 string   when the fleet's next poll may be made, microseconds (``upstream_poll_rps``)
+``pace:{fleet}:blocked``      hash     ``jobs``, ``polls``: until when the vendor takes none, microseconds
+``pace:{fleet}:asked``        hash     how many jobs each tenant asked to send lately (``upstream_rpm``)
+``pace:{fleet}:jobs``         string   theoretical arrival time of the fleet's jobs, microseconds (``upstream_rpm``)
+``pace:{fleet}:of:<tenant>``  string   the same within a tenant's share of them
 ``vendor:<vendor id>``        string   ``tenant/job`` that adopts this vendor's id, for 32 days
 ``learned``                   hash     model -> cost and duration of its last jobs
 ``tenants``                   set      all tenant ids
@@ -52,6 +56,9 @@ JOB_CHANGES = "jobs"
 DUE_SHARDS = 16
 HOOK_SHARDS = 4
 PACE = "poll:pace"
+PACE_BLOCKED = "pace:{fleet}:blocked"
+PACE_ASKED = "pace:{fleet}:asked"
+PACE_JOBS = "pace:{fleet}:jobs"
 LEARNED = "learned"
 UNKNOWN_OWNER = "?"
 """Stands in `sending` for the process of a job whose outcome nobody knows."""
@@ -170,6 +177,11 @@ def hooks(shard: int) -> str:
 def due(shard: int) -> str:
     """Name a shard of the due queue."""
     return f"due:{{{shard}}}"
+
+
+def pace_jobs(t: str) -> str:
+    """Name the state of a tenant's share of the jobs that the fleet may send."""
+    return f"pace:{{fleet}}:of:{t}"
 
 
 def beat(owner: str) -> str:

@@ -25,6 +25,7 @@ from gateway.sandbox.server import Running, running
 from gateway.service.clock import StoreClock
 from gateway.service.finish import Finisher
 from gateway.service.learn import Learner
+from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
@@ -32,6 +33,7 @@ from gateway.service.track import BUSY_S, Tracker
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
 from gateway.store.due import RedisDue
+from gateway.store.pacing import RedisPacing
 from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import load_scripts
 from gateway.upstream.auth import KeyRing
@@ -82,6 +84,7 @@ class Replica:
     tracker: Tracker
     watchlist: Watchlist
     throttle: Throttle
+    pace: Pace
     figures: Figures = field(default_factory=Figures)
 
     async def turn(self) -> float:
@@ -115,6 +118,7 @@ class Rig:
         """Make another process's tracker."""
         store, clock, throttle = self.store, StoreClock(), Throttle(WINDOW)
         watchlist, figures = Watchlist(store.due), Figures()
+        pace = Pace(RedisPacing(store.scripts, load_scripts()), self.rules)
         poller = Poller(
             ledger=store.ledger,
             jobs=store.jobs,
@@ -122,6 +126,7 @@ class Rig:
             finisher=Finisher(store.ledger, store.jobs, self.learner, self._owing(), self.events.append),
             rules=self.rules,
             throttle=throttle,
+            pace=pace,
             calls=WINDOW,
             gauges=figures,
             sink=self.events.append,
@@ -133,13 +138,13 @@ class Rig:
             watchlist=watchlist,
             rules=self.rules,
             throttle=throttle,
-            wait_s=lambda: self.upstream.wait_s("inference"),
+            wait_s=lambda: max(self.upstream.wait_s("inference"), pace.wait_s("polls")),
             clock=clock,
             gauges=figures,
             sink=self.events.append,
             monotonic=monotonic,
         )
-        return Replica(poller, tracker, watchlist, throttle, figures)
+        return Replica(poller, tracker, watchlist, throttle, pace, figures)
 
     def _owing(self) -> Watchlist:
         return Watchlist(RedisDue(self.store.scripts, load_scripts(), keys.hooks, keys.HOOK_SHARDS))

@@ -1,68 +1,34 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
+from support.shared_pace import SharedPace
 from support.tracking import Replica, Rig
 from support.vendor import HandClock
 
 from gateway.catalogue.loader import load_catalogue
-from gateway.core.pacing import CallKind, Pressure, Share
 from gateway.core.policy import Policy
-from gateway.errors import StoreUnavailable, UpstreamHeldBack
+from gateway.errors import UpstreamHeldBack
 from gateway.sandbox import Fault
 from gateway.service.pace import Pace
 from gateway.service.rules import Rules
 from gateway.service.track import LOOK_S
 
 
-@dataclass(slots=True)
-class Shared:
-    """What a fleet shares, without a store: says what it was told to, and may be away."""
-
-    wait_s: float = 0.0
-    away: bool = False
-    taken: list[str] = field(default_factory=list)
-    blocks: list[tuple[CallKind, float]] = field(default_factory=list)
-    known: Pressure = field(default_factory=Pressure)
-
-    async def block(self, kind: CallKind, wait_s: float) -> None:
-        """See `Pacing.block`."""
-        self._answer()
-        self.blocks.append((kind, wait_s))
-
-    async def pressure(self) -> Pressure:
-        """See `Pacing.pressure`."""
-        self._answer()
-        return self.known
-
-    async def take(self, tenant: str, share: Share) -> float:
-        """See `Pacing.take`."""
-        assert share.burst >= 1
-        self._answer()
-        self.taken.append(tenant)
-        return self.wait_s
-
-    def _answer(self) -> None:
-        if self.away:
-            raise StoreUnavailable("away")
-
-
-def paced(shared: Shared, clock: HandClock, limit: int | None = 60) -> Pace:
+def paced(shared: SharedPace, clock: HandClock, limit: int | None = 60) -> Pace:
     """Make what a process knows of the pace."""
     return Pace(shared, Rules(Policy(upstream_rpm=limit), load_catalogue()), clock)
 
 
 async def test_without_a_limit_nobody_is_asked() -> None:
     """A submit costs no trip for a limit that is not set."""
-    shared = Shared()
+    shared = SharedPace()
     await paced(shared, HandClock(), limit=None).take("team")
     assert shared.taken == []
 
 
 async def test_who_was_refused_is_not_asked_for_again() -> None:
     """Until the time that a tenant was told, its submits are refused without a trip; the other tenants go on."""
-    shared, clock = Shared(wait_s=2), HandClock()
+    shared, clock = SharedPace(wait_s=2), HandClock()
     pace = paced(shared, clock)
     with pytest.raises(UpstreamHeldBack) as caught:
         await pace.take("team")
@@ -77,7 +43,7 @@ async def test_who_was_refused_is_not_asked_for_again() -> None:
 
 async def test_a_store_that_is_away_lets_nothing_out() -> None:
     """Whether there is a place can't be known: the job is not sent. A 429 still holds this process back."""
-    shared, clock = Shared(away=True), HandClock()
+    shared, clock = SharedPace(away=True), HandClock()
     pace = paced(shared, clock)
     with pytest.raises(UpstreamHeldBack) as caught:
         await pace.take("team")
@@ -88,7 +54,7 @@ async def test_a_store_that_is_away_lets_nothing_out() -> None:
 
 async def test_refused_jobs_stop_no_polls() -> None:
     """A 429 to a poll stops jobs as well; one to a job stops jobs only: results must be fetched in time."""
-    shared, clock = Shared(), HandClock()
+    shared, clock = SharedPace(), HandClock()
     pace = paced(shared, clock)
     await pace.limited("jobs", 30)
     assert (pace.wait_s("jobs"), pace.wait_s("polls")) == (30, 0)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from support.memory_store import MemoryStore
 from support.memory_vendor import MemoryVendor
+from support.shared_pace import SharedPace
 from support.tracking import Figures
 
 from gateway.core.ports import Sink
@@ -22,6 +23,7 @@ from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.learn import Learner
 from gateway.service.outbox import Outbox
+from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.room import MIB, Room
 from gateway.service.rules import Rules
@@ -120,15 +122,16 @@ class Process:
         self._in_flight = InFlight(64, self._outbox.__len__)
         self._watchlist, owing = Watchlist(due), Watchlist(due)
         finisher = Finisher(ledger, jobs, learner, owing, sink)
-        gate = Gate(upstream, Account(upstream, sink, clock))
+        pace = Pace(self._port(SharedPace()), rules, clock)
+        gate = Gate(upstream, Account(upstream, sink, clock), pace)
         sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name)
         self.submits = SubmitService(sending, self._watchlist)
         self.calls = SyncService(sending, finisher, jobs, Room(MIB))
         store_clock, throttle = StoreClock(clock, clock), Throttle(8, clock)
         figures = Figures()
         poller = Poller(
-            ledger=ledger, jobs=jobs, upstream=upstream, finisher=finisher, rules=rules, throttle=throttle, calls=4,
-            gauges=figures, sink=sink, clock=store_clock,
+            ledger=ledger, jobs=jobs, upstream=upstream, finisher=finisher, rules=rules, throttle=throttle, pace=pace,
+            calls=4, gauges=figures, sink=sink, clock=store_clock,
         )  # fmt: skip
         self._tracker = Tracker(
             poller=poller, due=due, watchlist=self._watchlist, rules=rules, throttle=throttle, wait_s=lambda: 0.0,

@@ -12,6 +12,7 @@ from gateway.core.movements import (
     Admission,
     Admitted,
     Denied,
+    Finished,
     Release,
 )
 from gateway.core.ports import (
@@ -232,9 +233,16 @@ class SubmitService:
         job = admitted.job
         sending = self._sending
         sending.faults.reach(FaultPoint.ANSWERED)
-        accepted = await sending.record(lambda: accept(sending.ledger, sending.doubts, job, upstream_id))
+
+        async def write() -> Finished:
+            # However late the record is, the tracker hears of it then, and not by a repair half a minute later.
+            done = await accept(sending.ledger, sending.doubts, job, upstream_id)
+            if done.job is not None and done.job.state is JobState.ACCEPTED:
+                self._watchlist.add(DueEntry(job.tenant, job.id, FIRST_POLL_S))
+            return done
+
+        accepted = await sending.record(write)
         sending.faults.reach(FaultPoint.RECORDED)
         if accepted is None or accepted.state is JobState.UNKNOWN:
             return Uncertain(job, admitted.quota)
-        self._watchlist.add(DueEntry(job.tenant, job.id, FIRST_POLL_S))
         return Submitted(accepted, admitted.quota)

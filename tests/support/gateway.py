@@ -139,11 +139,18 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_on(redis_url: str, *, rules: Policy | None = None, **options: Any) -> AsyncIterator[Gateway]:  # noqa: ANN401
+async def gateway_on(
+    redis_url: str,
+    *,
+    way: str | None = None,
+    rules: Policy | None = None,
+    **options: Any,  # noqa: ANN401
+) -> AsyncIterator[Gateway]:
     """Run a gateway on an empty store until the block ends.
 
     Args:
         redis_url: The store.
+        way: How the gateway itself reaches it, such as through a proxy.
         rules: The gateway's policy.
         options: Fields of `TenantPolicy`, of `Settings` and of `SandboxSettings`.
     """
@@ -157,7 +164,7 @@ async def gateway_on(redis_url: str, *, rules: Policy | None = None, **options: 
         await store.tenants.put_rules(scaled(rules or Policy(), sandbox["time_scale"]))
         await store.tenants.put(TenantPolicy(TENANT, **tenant))
         key = (await TenantAdmin(store.tenants).create_key(TENANT)).text.reveal()
-        async with serving(settings_for(redis_url, vendor.url, **options), log) as served:
+        async with serving(settings_for(way or redis_url, vendor.url, **options), log) as served:
             await eventually(lambda: _is(not served.readiness.reasons))
             async with httpx.AsyncClient(
                 base_url=served.url, headers={"x-api-key": key}, trust_env=False, timeout=DEADLINE_S

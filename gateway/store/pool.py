@@ -86,6 +86,17 @@ class FairPool(ConnectionPool):
 class FairSentinelPool(SentinelConnectionPool, FairPool):
     """Hold connections to the primary that the sentinels name; closes their clients too."""
 
+    async def follow(self) -> None:
+        """Leave a primary that the sentinels no longer name.
+
+        They need some ten seconds to make a replica of one that still runs. All that time it takes writes, and then
+        it forgets them; so this is asked every second. Raises redis-py's errors.
+        """
+        left, named = self.master_address, await self.sentinel_manager.discover_master(self.service_name)
+        if left is not None and left != named:
+            self.master_address = named
+            await self.disconnect(inuse_connections=True)
+
     async def aclose(self) -> None:
         """Close all connections."""
         await super().aclose()

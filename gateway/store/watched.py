@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.store.connect import RedisClient
+from gateway.store.connect import RedisClient, store_errors
+from gateway.store.pool import FairSentinelPool
 from gateway.store.readiness import check_store, note_rewound, read_epoch
 from gateway.store.sweeper import RedisSweeper
 
@@ -24,7 +25,11 @@ class RedisWatched:
         self._allow_volatile = allow_volatile
 
     async def epoch(self) -> str | None:
-        """See `Watched.epoch`."""
+        """See `Watched.epoch`; of the primary that the sentinels name now."""
+        pool = getattr(self._client, "connection_pool", None)
+        if isinstance(pool, FairSentinelPool):
+            with store_errors():
+                await pool.follow()
         return await read_epoch(self._client)
 
     async def problems(self) -> Sequence[str]:

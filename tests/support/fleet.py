@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from support import skewed
 from support.gateway import DEADLINE_S, TENANT, eventually, scaled
 from support.ledger import Store, open_store
 from support.ports import UNLIMITED
@@ -71,12 +72,13 @@ class Fleet:
     env: dict[str, str]
     members: list[Member] = field(default_factory=list)
 
-    async def start(self, role: str = "all") -> Member:
-        """Start one more process and wait until it is ready."""
+    async def start(self, role: str = "all", *, skew_s: float = 0.0) -> Member:
+        """Start one more process, whose clock may be off by some seconds, and wait until it is ready."""
+        gateway = ("-P", skewed.__file__, f"{skew_s:g}") if skew_s else ("-m", "gateway")
         log = self.directory / f"gateway-{len(self.members)}.log"
         with log.open("wb") as output:
             shell = await asyncio.create_subprocess_exec(
-                *("/bin/sh", "-c", WATCHDOG, "watchdog", sys.executable, "-m", "gateway", "serve"),
+                *("/bin/sh", "-c", WATCHDOG, "watchdog", sys.executable, *gateway, "serve"),
                 stdin=PIPE,
                 stdout=output,
                 stderr=STDOUT,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gateway.errors import InvalidRequest
 
@@ -25,8 +26,11 @@ def own_base(public_url: str, scheme: str, host: bytes | None) -> str:
     Raises:
         InvalidRequest: The Host header is missing or is not ``host[:port]`` (RFC 9112 section 3.2: 400).
     """
-    if public_url:
-        return public_url.rstrip("/")
+    return public_url.rstrip("/") if public_url else _base(scheme, host)
+
+
+@lru_cache(maxsize=256)
+def _base(scheme: str, host: bytes | None) -> str:
     if host is None or _HOST.fullmatch(host) is None:
         raise InvalidRequest("the Host header is missing or malformed")
     return f"{scheme}://{host.decode('ascii')}"

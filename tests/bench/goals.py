@@ -32,7 +32,9 @@ class Goal:
 
 GOALS: Final = (
     Goal("status read, CPU", ("reads", "status_over_echo"), 1.7, "x echo"),
+    Goal("- without background work", ("reads", "status_over_echo_without_background"), 1.7, "x echo"),
     Goal("result read, CPU", ("reads", "result_over_echo"), 1.7, "x echo"),
+    Goal("- without background work", ("reads", "result_over_echo_without_background"), 1.7, "x echo"),
     Goal("round trips a read", ("trips", "status"), 1),
     Goal("submit at 32, CPU", ("submits", "submit_32_over_echo"), 4.5, "x echo"),
     Goal("submit at 128, CPU", ("submits", "submit_128_over_echo"), 4.5, "x echo"),

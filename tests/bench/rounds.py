@@ -59,9 +59,16 @@ class Series:
         """99th percentile of the latency, milliseconds: the median of the rounds'."""
         return median(one.report.quantile_ms(0.99) for one in self.rounds)
 
-    def cpu_over(self, other: Series) -> float:
-        """Return the CPU a request over another subject's: the median of the ratios round by round."""
-        return median(a.cpu_us / b.cpu_us for a, b in zip(self.rounds, other.rounds, strict=True))
+    def cpu_over(self, other: Series, *, idle: float = 0.0) -> float:
+        """Return the CPU a request over another subject's: the median of the ratios round by round.
+
+        Args:
+            other: What it is held against.
+            idle: Share of one CPU that the server takes anyway (`idle_share`), which is left out. It falls on the more
+                requests the faster they are asked, so with it the ratio would tell how busy the machine is.
+        """
+        net = (one.cpu_us - 1e6 * idle / one.report.per_second for one in self.rounds)
+        return median(a_us / b.cpu_us for a_us, b in zip(net, other.rounds, strict=True))
 
     def figures(self) -> dict[str, Any]:
         """Return the series as a JSON object."""

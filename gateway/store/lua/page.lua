@@ -1,5 +1,5 @@
 -- List a tenant's jobs for its caller, newest first: key check, read limit and one page of records in one trip.
--- At most 1000 entries of the index are looked at; the cursor goes on from there.
+-- At most 250 entries of the index are looked at (1 ms); the cursor goes on from there.
 -- KEYS 1 tenant 2 key 3 gcra:read 4 jobs 5 what the names of the tenant's job records begin with: which records are read
 --      only the index tells, and the tag in the name keeps them on the same slot
 -- ARGV 1 digest of the secret 2 at most 3 job id to go on after, '' = from the newest 4 created since, ms
@@ -33,15 +33,15 @@ end
 
 local function page(from)
   local found, last = {}, ''
-  for first = from, from + 900, 100 do
-    local entries = redis.call('ZRANGE', JOBS, int(first), int(first + 99), 'REV', 'WITHSCORES')
+  for first = from, from + 200, 50 do
+    local entries = redis.call('ZRANGE', JOBS, int(first), int(first + 49), 'REV', 'WITHSCORES')
     for i = 1, #entries, 2 do
       if tonumber(entries[i + 1]) < tonumber(since) then return found, '' end
       if #found == tonumber(limit) then return found, last end
       last = entries[i]
       found[#found + 1] = wanted(last)
     end
-    if #entries < 200 then return found, '' end
+    if #entries < 100 then return found, '' end
   end
   return found, last
 end

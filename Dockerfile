@@ -7,11 +7,13 @@ WORKDIR /build
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/gateway
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.lock requirements-dev.lock ./
-# Wheels only: nothing is compiled here, and no package runs code of its own at build time. The build back end comes from the lock too.
+# Wheels only: nothing is compiled here, and no package runs code of its own at build time. The build back end and the SDK that
+# `gateway demo` drives come from the lock too.
 RUN --mount=type=cache,target=/root/.cache/pip \
     awk '/^[a-z]/ { wanted = /^setuptools==/ } wanted' requirements-dev.lock > build.lock \
+    && awk '/^[a-z]/ { wanted = /^segmind==/ } wanted' requirements-dev.lock > demo.lock \
     && /opt/pip/bin/pip install --require-hashes --no-deps --only-binary=:all: -r build.lock \
-    && /opt/pip/bin/pip --python /opt/gateway/bin/python install --require-hashes --no-deps --only-binary=:all: -r requirements.lock
+    && /opt/pip/bin/pip --python /opt/gateway/bin/python install --require-hashes --no-deps --only-binary=:all: -r requirements.lock -r demo.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 # hadolint ignore=DL3042

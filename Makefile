@@ -10,7 +10,7 @@ HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test faults bench tools chart-docs image sbom demo run lock clean
+.PHONY: help install check test faults bench tools docs image sbom demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -60,7 +60,8 @@ $(PROMTOOL):
 	  && dpkg-deb -x prometheus_*.deb . && ln -sf ../deb/usr/bin/prometheus ../deb/usr/bin/promtool ../bin/; fi \
 	|| echo "no Prometheus, and no Debian package of it: tests of its rules are skipped"
 
-chart-docs: $(READY) ## the table of values in the chart's README
+docs: $(READY) ## the tables that are written from the code: configuration, and the chart's values
+	PYTHONPATH=tests $(BIN)/python -m docs.reference
 	PYTHONPATH=tests $(BIN)/python -m chart.values_table
 
 image: ## the container image, segmind-gateway:<version> (CONTAINER=podman, IMAGE_FLAGS=... for another builder)

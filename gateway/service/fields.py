@@ -2,90 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from datetime import time
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.catalogue import ModelOverride
-from gateway.catalogue.loader import compile_schema
-from gateway.core.credits import parse_credits
-from gateway.core.durations import parse_duration_s
 from gateway.core.policy import MediaUrls, Policy, UnknownJobs, UnpricedModels
-from gateway.core.targets import spellings
-from gateway.core.tenant import MODEL, WINDOWS, RateLimit, TenantPolicy, WindowName
-from gateway.service.document import as_json
-
-_HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?", re.ASCII)
-_TIME_OF_DAY = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
-_DAY_S = 86_400
-
-
-def _credits(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError("should be an amount of credits")  # noqa: TRY004 pydantic reads ValueError
-    return parse_credits(str(value))
-
-
-def _duration_s(value: object) -> object:
-    return parse_duration_s(value if isinstance(value, str) else "")
-
-
-def _time_of_day(value: object) -> object:
-    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
-        raise ValueError("should be a time of day like 04:30 (UTC)")
-    return time.fromisoformat(value)
-
-
-def _tenant_id(value: str) -> str:
-    return TenantPolicy(id=value).id
-
-
-def _model_pattern(value: str) -> str:
-    return TenantPolicy(id="any", models=(value,)).models[0]
-
-
-def _slug(value: str) -> str:
-    if not MODEL.fullmatch(value):
-        raise ValueError("not a model's slug")
-    return value
-
-
-def _schema(value: object) -> object:
-    schema = as_json(value)
-    if isinstance(schema, dict):
-        compile_schema(schema)
-    return schema
-
-
-def _webhook_url(value: str) -> str:
-    if not spellings(value):
-        raise ValueError("should be an http or https URL of a host name, without a user name or fragment")
-    return value
-
-
-def _host_pattern(value: str) -> str:
-    if not _HOST_PATTERN.fullmatch(value):
-        raise ValueError("should be a host like hooks.example.com or *.example.com")
-    return value
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("should have printable characters only")
-    return value
+from gateway.core.tenant import WINDOWS, RateLimit, TenantPolicy, WindowName
+from gateway.service.values import (
+    DAY_S,
+    Count,
+    Credits,
+    DurationS,
+    HostPattern,
+    JsonSchema,
+    ModelPattern,
+    Percent,
+    Printable,
+    Slug,
+    TenantId,
+    TimeOfDay,
+    WebhookUrl,
+)
 
 
 def _or_empty(value: object) -> object:
     return {} if value is None else value
-
-
-Credits = Annotated[int, BeforeValidator(_credits)]
-DurationS = Annotated[int, BeforeValidator(_duration_s)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Slug = Annotated[str, AfterValidator(_slug)]
 
 
 class _Section(BaseModel):
@@ -97,9 +40,9 @@ class _Section(BaseModel):
 class RateLimitFields(_Section):
     """One rate limit; without ``burst`` the whole limit may come at once."""
 
-    limit: Count
-    period: Annotated[DurationS, Field(ge=1, le=_DAY_S)] = 60
-    burst: Count | None = None
+    limit: Count = Field(description="Requests in a period.")
+    period: DurationS = Field(60, ge=1, le=DAY_S, description="The period.")
+    burst: Count | None = Field(None, description="Requests that may come at once; else the whole limit.")
 
     def resolve(self) -> RateLimit:
         """Return the value that admission decides by."""
@@ -116,27 +59,38 @@ class RateLimitsFields(_Section):
 class WebhookFields(_Section):
     """Where a tenant's webhooks may go; the default target's own host is allowed without saying so."""
 
-    url: Annotated[str, AfterValidator(_webhook_url)] | None = None
-    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_pattern)], ...] = ()
+    url: WebhookUrl | None = Field(None, description="Where the end of each job is announced.")
+    allowed_hosts: tuple[HostPattern, ...] = Field(
+        (), description="Hosts that `X-Webhook-Url` may name: `host`, `host:port`, `*.host`; else that of `url` alone."
+    )
 
 
 class TenantDefaults(_Section):
     """What a tenant may set and ``policy.defaults`` may set for all; None: left to the next one up."""
 
-    models: Annotated[tuple[Annotated[str, AfterValidator(_model_pattern)], ...], Field(min_length=1)] | None = None
-    rate_limits: RateLimitsFields = RateLimitsFields()
-    concurrent_jobs: Count | None = None
-    budgets: dict[WindowName, Credits | None] = {}
-    prices: dict[Slug, Credits] = {}
-    require_idempotency_key: bool | None = None
-    webhooks: WebhookFields | None = None
+    models: Annotated[tuple[ModelPattern, ...], Field(min_length=1)] | None = Field(
+        None, description="Models that may be called; `*` stands for any characters. Else all."
+    )
+    rate_limits: RateLimitsFields = Field(
+        RateLimitsFields(),
+        description="`submit` and `read`; else 600 a minute, burst 100, and 6000 a minute, burst 1000.",
+    )
+    concurrent_jobs: Count | None = Field(None, description="Jobs that may run at once; else 100.")
+    budgets: dict[WindowName, Credits | None] = Field(
+        {}, description="Credits for `day`, `week` (from Monday), `month` and `total`, UTC; null frees of a default."
+    )
+    prices: dict[Slug, Credits] = Field(
+        {}, description="What a job of a model holds, instead of the catalogue's price."
+    )
+    require_idempotency_key: bool | None = Field(None, description="Refuse submits without `Idempotency-Key`.")
+    webhooks: WebhookFields | None = Field(None, description="Where messages may go; else nowhere.")
 
 
 class TenantFields(TenantDefaults):
     """One tenant."""
 
-    id: Annotated[str, AfterValidator(_tenant_id)]
-    name: Annotated[str, Field(max_length=128), AfterValidator(_printable)] = ""
+    id: TenantId = Field(description="`[a-z0-9][a-z0-9-]{0,38}`; stands in its keys.")
+    name: Printable = Field("", max_length=128, description="For people.")
 
     def resolve(self, defaults: TenantDefaults) -> TenantPolicy:
         """Return the tenant's policy: its own fields, else the file's defaults, else ours.
@@ -177,19 +131,44 @@ def _own_host(url: str | None) -> tuple[str, ...]:
 class PolicyFields(_Section):
     """What applies to every tenant, and the defaults of each."""
 
-    unpriced_models: UnpricedModels = Policy().unpriced_models
-    default_hold: Credits = Policy().default_hold
-    unknown_jobs: UnknownJobs = Policy().unknown_jobs
-    unknown_after: DurationS = Policy().unknown_after_s
-    result_ttl: DurationS = Policy().result_ttl_s
-    job_ttl: DurationS = Policy().job_ttl_s
-    ledger_ttl: DurationS = Policy().ledger_ttl_s
-    media_urls: MediaUrls = Policy().media_urls
-    alerts: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Policy().alerts
-    reconcile_at: Annotated[time, BeforeValidator(_time_of_day)] | None = None
-    upstream_rpm: Count | None = None
-    upstream_poll_rps: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
-    durability: str = Policy().durability
+    unpriced_models: UnpricedModels = Field(
+        Policy().unpriced_models, description="`hold`: a model without a price is held at `default_hold`; `refuse`."
+    )
+    default_hold: Credits = Field(Policy().default_hold, description="Credits.")
+    unknown_jobs: UnknownJobs = Field(
+        Policy().unknown_jobs,
+        description="`charge` or `release` a job of unknown outcome where the vendor's history can't be read.",
+    )
+    unknown_after: DurationS = Field(
+        Policy().unknown_after_s, description="A job that a readable history has not shown for so long never ran."
+    )
+    result_ttl: DurationS = Field(Policy().result_ttl_s, description="How long results are kept.")
+    job_ttl: DurationS = Field(Policy().job_ttl_s, description="How long jobs stay listed.")
+    ledger_ttl: DurationS = Field(
+        Policy().ledger_ttl_s,
+        description="How long single ledger entries are kept; older ones become an opening balance.",
+    )
+    media_urls: MediaUrls = Field(
+        Policy().media_urls, description="URLs in a job's parameters: `public_https` refuses private addresses; `any`."
+    )
+    alerts: tuple[Percent, ...] = Field(Policy().alerts, description="Percentages of a budget that are announced once.")
+    reconcile_at: TimeOfDay | None = Field(
+        None, description="Time of day (UTC) at which the ledger is compared with the vendor's history."
+    )
+    upstream_rpm: Count | None = Field(
+        None, description="Submits a minute to the vendor over all tenants, shared fairly; else no limit of ours."
+    )
+    upstream_poll_rps: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Polls a second over all jobs; else no limit of ours.",
+    )
+    durability: str = Field(
+        Policy().durability,
+        description="Before a job is sent: `none`; `waitaof`, its hold is on disk; `wait:N`, on N replicas.",
+    )
     defaults: Annotated[TenantDefaults, BeforeValidator(_or_empty)] = TenantDefaults()
 
     @model_validator(mode="after")
@@ -219,10 +198,10 @@ class PolicyFields(_Section):
 class ModelFields(_Section):
     """A model of the operator's own, or what differs from the catalogue; ``parameters`` is a JSON Schema."""
 
-    price: Credits | None = None
-    expected_latency: Annotated[DurationS, Field(ge=1, le=_DAY_S)] | None = None
-    kind: Annotated[str, Field(max_length=64), AfterValidator(_printable)] | None = None
-    parameters: Annotated[dict[str, Any], BeforeValidator(_schema)] | None = None
+    price: Credits | None = Field(None, description="Average cost of a job, credits.")
+    expected_latency: DurationS | None = Field(None, ge=1, le=DAY_S, description="Average time from submit to result.")
+    kind: Printable | None = Field(None, max_length=64, description="What it makes, for people.")
+    parameters: JsonSchema | None = Field(None, description="JSON Schema (2020-12) that submits are checked by.")
 
     def resolve(self, slug: str) -> ModelOverride:
         """Return what is to be put over the catalogue."""

@@ -74,7 +74,7 @@ def test_every_value_is_explained() -> None:
 
 
 def test_readme_lists_every_value() -> None:
-    """The table in the chart's README is the one that `make chart-docs` writes from values.yaml."""
+    """The table in the chart's README is the one that `make docs` writes from values.yaml."""
     assert with_table((CHART / "README.md").read_text()) == (CHART / "README.md").read_text()
 
 

@@ -16,8 +16,8 @@ _BLOCK = re.compile(
     r"(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 _FILE = re.compile(r"# (?P<name>[\w.-]+\.(?:yaml|py))\n")
-_UNTIL_STOPPED = """{{ {command}
-}} > started.log 2>&1 & job=$!
+_UNTIL_STOPPED = """(exec {command}
+) > started.log 2>&1 & job=$!
 until grep -q gateway.started started.log; do kill -0 $job || {{ cat started.log; exit 1; }}; sleep 0.1; done
 kill -TERM $job; wait $job
 """

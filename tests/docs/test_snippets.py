@@ -10,7 +10,7 @@ from docs.snippets import script
 from support.gateway import gateway_on
 from support.vendor import KEY
 
-PAGES = ("docs/api.md",)
+PAGES = ("README.md", "docs/api.md", "docs/configuration.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -34,6 +34,10 @@ from gateway.web.protocol import StrictProtocol
 BACKLOG = 2048
 STDOUT = 1
 KEEP_ALIVE_S = 75
+NOTICE_S = 1.0
+"""After SIGTERM connections are still taken for so long, where there are any: each ends with its next answer, and a
+balancer sees in time that the process is not ready. A connection that is closed idle can cross with a request."""
+NOTICE_POLL_S = 0.02
 GC_THRESHOLDS = (50_000, 50, 50)
 """Fewer collections: after start nearly all garbage of a request is freed by reference counts (measured: -26 us)."""
 
@@ -86,8 +90,9 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
         ops = _start_ops(settings, metrics, readiness)
         stack.callback(ops.close)
         plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))
+        server = None
         if settings.role != "tracker":
-            await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
+            server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
         for variable, detail in without_effect(settings):
             logger.warning("setting.without_effect", variable=variable, detail=detail)
         logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
@@ -97,6 +102,8 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
             readiness.block("draining", "the process is shutting down")
             plane.drain()
             logger.info("gateway.draining")
+            if server is not None:
+                await _noticed(server, min(NOTICE_S, settings.drain_seconds / 2))
 
 
 def _start_ops(settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:
@@ -107,7 +114,7 @@ def _start_ops(settings: Settings, metrics: Metrics, readiness: Readiness) -> Op
 
 
 @asynccontextmanager
-async def _accepting(plane: DataPlane, listener: socket.socket, drain_s: float) -> AsyncIterator[None]:
+async def _accepting(plane: DataPlane, listener: socket.socket, drain_s: float) -> AsyncIterator[uvicorn.Server]:
     """Take requests while the block runs, then finish those in hand."""
     server = _Server(
         uvicorn.Config(
@@ -122,15 +129,23 @@ async def _accepting(plane: DataPlane, listener: socket.socket, drain_s: float) 
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(1, round(drain_s)),
+            timeout_graceful_shutdown=max(1, round(drain_s - NOTICE_S)),
         )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield
+        yield server
     finally:
         server.should_exit = True
         await task
+
+
+async def _noticed(server: uvicorn.Server, within_s: float) -> None:
+    """Wait until no connection is open, for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while server.server_state.connections:  # noqa: ASYNC110  uvicorn's own, which wakes nobody
+                await asyncio.sleep(NOTICE_POLL_S)
 
 
 def _listen(host: str, port: int, variable: str) -> tuple[socket.socket, str]:

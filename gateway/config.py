@@ -239,12 +239,6 @@ def _conflicts(settings: Settings) -> Iterable[tuple[set[str], str]]:
         taken.setdefault(number, name)
 
 
-def without_effect(settings: Settings) -> Iterable[tuple[str, str]]:
-    """Yield what is set and does nothing yet, each with what to do instead: said at start, not found out later."""
-    if settings.workers > 1:
-        yield "GATEWAY_WORKERS", "one process serves for now; scale with replicas"
-
-
 @dataclass(frozen=True, slots=True)
 class Variable:
     """One environment variable, for display; secrets are masked.

@@ -20,7 +20,13 @@ from gateway.core.credits import format_credits
 app = typer.Typer()
 
 TIME_SCALE: Final = 60.0
-_NOT_OURS: Final = ("GATEWAY_REDIS_URL", "GATEWAY_UPSTREAM_URL", "SEGMIND_API_KEY", "SEGMIND_API_KEY_FILE")
+_NOT_OURS: Final = (
+    "GATEWAY_REDIS_URL",
+    "GATEWAY_UPSTREAM_URL",
+    "SEGMIND_API_KEY",
+    "SEGMIND_API_KEY_FILE",
+    "GATEWAY_WORKERS",
+)
 
 _GUIDE: Final = """\
 
@@ -66,7 +72,7 @@ def dev(
         ours = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
         for name in _NOT_OURS:
             if os.environ.get(name):
-                note(f"{name} is left out of account: `gateway dev` runs on a store and an upstream of its own")
+                note(f"{name} is left out of account: `gateway dev` is one process on its own store and upstream")
         settings = _on_free_ports(Settings.from_env(ours))
         stdout = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115  it stays the process's own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):

@@ -34,6 +34,7 @@ def _options(
 
 
 app.command("serve")(serve.serve)
+app.command("worker", hidden=True)(serve.worker)
 app.add_typer(apply.app)
 app.add_typer(config.app)
 app.add_typer(tenants.tenant_app, name="tenant")

@@ -6,22 +6,28 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
+import select
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Annotated, Any, BinaryIO, Final
 
+import orjson
+import typer
 import uvicorn
 import uvloop
 
 from gateway import __version__
 from gateway.app import DataPlane, data_plane, shipped_rules
 from gateway.cli.config import note_unknown
-from gateway.cli.output import failures
+from gateway.cli.listening import BACKLOG, listen, url_of
+from gateway.cli.output import EXIT_FAILED, failures
 from gateway.cli.store import SANDBOX_MARK
-from gateway.config import Settings, without_effect
+from gateway.cli.workers import supervise
+from gateway.config import Settings
 from gateway.errors import ConfigError
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink
@@ -31,8 +37,8 @@ from gateway.telemetry.sinks import fan_out
 from gateway.telemetry.writer import LineWriter
 from gateway.web.protocol import StrictProtocol
 
-BACKLOG = 2048
 STDOUT = 1
+LOOPBACK: Final = "127.0.0.1"
 KEEP_ALIVE_S = 75
 NOTICE_S = 1.0
 """After SIGTERM connections are still taken for so long, where there are any: each ends with its next answer, and a
@@ -53,6 +59,7 @@ class Serving:
     url: str
     ops_url: str
     readiness: Readiness
+    ops_port: int
 
 
 class _Server(uvicorn.Server):
@@ -65,12 +72,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving]:
+async def serving(settings: Settings, stream: BinaryIO, given: socket.socket | None = None) -> AsyncIterator[Serving]:
     """Run the data plane in this event loop while the block runs; then drain it.
 
     Args:
         settings: Ports of 0 are free ones.
         stream: Takes the log lines; best unbuffered.
+        given: Listens already, for several workers; the ops port is then one for their supervisor alone.
 
     Raises:
         ConfigError: A port is taken, or the settings can't work.
@@ -78,26 +86,30 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
     """
     async with AsyncExitStack() as stack:
         metrics, rules = Metrics(version=__version__), shipped_rules()
-        lines = LineWriter(stream, dropped=metrics.count_dropped_lines)
+        batch_bytes = None if given is None else select.PIPE_BUF  # what the kernel does not mix with others' lines
+        lines = LineWriter(stream, dropped=metrics.count_dropped_lines, batch_bytes=batch_bytes)
         stack.callback(lines.close)
         logger = configure_logs(lines, settings.log_level, terminal=stream.isatty())
         metered = MetricsSink(metrics, known_model=rules.knows)
         sink = fan_out(LogSink(logger, None if stream.isatty() else lines), metered, failed=metrics.count_sink_failure)
 
-        listener, url = _listen(settings.host, settings.port, "GATEWAY_PORT")
+        listener, url = (
+            listen(settings.host, settings.port, "GATEWAY_PORT") if given is None else (given, url_of(given))
+        )
         readiness = Readiness(store="not checked yet")
         metrics.follow(readiness)
-        ops = _start_ops(settings, metrics, readiness)
+        ops = _start_ops(settings.host if given is None else LOOPBACK, settings, metrics, readiness)
         stack.callback(ops.close)
         plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))
         server = None
         if settings.role != "tracker":
             server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
-        for variable, detail in without_effect(settings):
-            logger.warning("setting.without_effect", variable=variable, detail=detail)
-        logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
+        if given is None:
+            logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
+        else:
+            logger.info("worker.started", pid=os.getpid())
         try:
-            yield Serving(url, f"http://{settings.host}:{ops.port}", readiness)
+            yield Serving(url, f"http://{settings.host}:{ops.port}", readiness, ops.port)
         finally:
             readiness.block("draining", "the process is shutting down")
             plane.drain()
@@ -106,9 +118,9 @@ async def serving(settings: Settings, stream: BinaryIO) -> AsyncIterator[Serving
                 await _noticed(server, min(NOTICE_S, settings.drain_seconds / 2))
 
 
-def _start_ops(settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:
+def _start_ops(host: str, settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:
     try:
-        return start(settings.host, settings.ops_port, metrics=metrics, readiness=readiness)
+        return start(host, settings.ops_port, metrics=metrics, readiness=readiness)
     except OSError as exc:
         raise ConfigError(f"GATEWAY_OPS_PORT: can't listen on port {settings.ops_port}: {exc.strerror}") from exc
 
@@ -148,16 +160,6 @@ async def _noticed(server: uvicorn.Server, within_s: float) -> None:
                 await asyncio.sleep(NOTICE_POLL_S)
 
 
-def _listen(host: str, port: int, variable: str) -> tuple[socket.socket, str]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as exc:
-        raise ConfigError(f"{variable}: can't listen on {host} port {port}: {exc.strerror}") from exc
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return listener, f"http://{shown}:{listener.getsockname()[1]}"
-
-
 async def until_signalled() -> None:
     """Wait for SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -167,12 +169,36 @@ async def until_signalled() -> None:
     await stop.wait()
 
 
-async def _serve(settings: Settings, stdout: BinaryIO) -> None:
+def _settle_down() -> None:
+    """Leave out of garbage collections what is there to stay, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def _serve(settings: Settings, stdout: BinaryIO) -> int:
     async with serving(settings, stdout):
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        _settle_down()
         await until_signalled()
+    return 0
+
+
+async def _work(settings: Settings, stdout: BinaryIO, listener: socket.socket, link: socket.socket) -> int:
+    own = settings.model_copy(update={"ops_port": 0})
+    async with serving(own, stdout, listener) as served:
+        _settle_down()
+        reader, writer = await asyncio.open_connection(sock=link)
+        writer.write(orjson.dumps({"ops_port": served.ops_port}) + b"\n")
+        await _either(until_signalled(), reader.read())
+        writer.close()
+    return 0
+
+
+async def _either(*ends: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.create_task(end) for end in ends]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def _refuse_sandbox(settings: Settings) -> None:
@@ -189,6 +215,19 @@ def serve() -> None:
         settings = Settings.from_env(os.environ)
         note_unknown(os.environ)
         _refuse_sandbox(settings)
-        stdout = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115 it stays the process's own
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):
-            runner.run(_serve(settings, stdout))
+        _run(supervise if settings.workers > 1 else _serve, settings)
+
+
+def worker(listener: Annotated[int, typer.Option()], link: Annotated[int, typer.Option()]) -> None:
+    """Run one of several workers; started by `gateway serve`, which hands it its sockets."""
+    with failures(), socket.socket(fileno=listener) as shared, socket.socket(fileno=link) as tie:
+        _run(lambda settings, stdout: _work(settings, stdout, shared, tie), Settings.from_env(os.environ))
+
+
+def _run(work: Callable[[Settings, BinaryIO], Coroutine[Any, Any, int]], settings: Settings) -> None:
+    stdout = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115 it stays the process's own
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1,024 are fewer than the connections we take
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):
+        if code := runner.run(work(settings, stdout)):
+            raise typer.Exit(code if code > 0 else EXIT_FAILED)

@@ -15,16 +15,28 @@ from socketserver import TCPServer, ThreadingMixIn
 from threading import Lock, Thread
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.readiness import Readiness
-
 _JSON: Final = "application/json"
 _TICK_S: Final = 0.1
+
+
+class Shows(Protocol):
+    """Shows metrics."""
+
+    def render(self) -> bytes:
+        """Return all series in Prometheus's text format 0.0.4."""
+
+
+class Tells(Protocol):
+    """Tells whether requests may come."""
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """What stands in the way, by check."""
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -37,8 +49,8 @@ class _Server(ThreadingMixIn, TCPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        metrics: Metrics,
-        readiness: Readiness,
+        metrics: Shows,
+        readiness: Tells,
         *,
         deadline_s: float,
         max_connections: int,
@@ -166,8 +178,8 @@ def start(
     host: str,
     port: int,
     *,
-    metrics: Metrics,
-    readiness: Readiness,
+    metrics: Shows,
+    readiness: Tells,
     deadline_s: float = 15.0,
     max_connections: int = 64,
 ) -> OpsServer:

@@ -21,16 +21,24 @@ class LineWriter:
             ``sys.stdout.buffer`` holds a lock for which the interpreter aborts at exit.
         max_lines: Lines that may wait.
         batch_s: Longest wait of a line while the stream keeps up, seconds.
+        batch_bytes: Largest write of several lines: of those up to ``PIPE_BUF`` a pipe mixes none with others'.
         dropped: Told how many lines were lost; must be thread-safe and must not raise.
     """
 
     def __init__(
-        self, stream: BinaryIO, *, dropped: Callable[[int], None], max_lines: int = 20_000, batch_s: float = 0.02
+        self,
+        stream: BinaryIO,
+        *,
+        dropped: Callable[[int], None],
+        max_lines: int = 20_000,
+        batch_s: float = 0.02,
+        batch_bytes: int | None = None,
     ) -> None:
         self._stream = stream
         self._dropped = dropped
         self._max_lines = max_lines
         self._batch_s = batch_s
+        self._batch_bytes = batch_bytes
         self._lines: deque[bytes] = deque()
         self._wake = Event()
         self._closing = Event()
@@ -66,11 +74,21 @@ class LineWriter:
 
     def _drain(self) -> None:
         while self._lines:
-            batch = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH_LINES))]
+            batch = self._take()
             try:
                 self._put(b"".join(batch))
             except (OSError, ValueError):  # a broken pipe, a full disk; a closed file is a ValueError
                 self._dropped(len(batch))
+
+    def _take(self) -> list[bytes]:
+        if self._batch_bytes is None:
+            return [self._lines.popleft() for _ in range(min(len(self._lines), BATCH_LINES))]
+        batch = [self._lines.popleft()]
+        room = self._batch_bytes - len(batch[0])
+        while self._lines and len(self._lines[0]) <= room:
+            batch.append(self._lines.popleft())
+            room -= len(batch[-1])
+        return batch
 
     def _put(self, data: bytes) -> None:
         rest = memoryview(data)

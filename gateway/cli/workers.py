@@ -1,0 +1,179 @@
+"""Several processes of one data plane behind one port: started, watched, replaced and ended by this one.
+
+Each worker is a new interpreter (``gateway worker``, not a fork) that accepts from the listening socket which it
+inherits: a connection that none has accepted yet is lost with none of them. A socket pair ties it to the supervisor: on
+it the worker says where its metrics are, and by its end it learns that the supervisor is gone, and drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import BinaryIO, Final
+
+import orjson
+from structlog.typing import FilteringBoundLogger
+
+from gateway import __version__
+from gateway.cli.board import Board
+from gateway.cli.listening import listen
+from gateway.config import Settings
+from gateway.errors import ConfigError
+from gateway.store.embedded import embedded_store
+from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.ops import OpsServer, start
+from gateway.telemetry.writer import LineWriter
+
+FIRST_PAUSE_S: Final = 0.1
+MAX_PAUSE_S: Final = 5.0
+STEADY_S: Final = 10.0
+"""A worker that ran for so long is replaced at once."""
+LOOK_S: Final = 1.0
+END_GRACE_S: Final = 10.0
+"""Longer than the drain time: a worker that has not ended by then is killed."""
+
+
+class Supervisor:
+    """Keeps a number of workers running.
+
+    Args:
+        settings: What they are started with, by the environment; of them, how many and how long they may drain.
+        listener: What they accept from.
+        board: Told who lives.
+        logger: Told who was replaced.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket, board: Board, logger: FilteringBoundLogger) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._board = board
+        self._logger = logger
+        self._stop = asyncio.Event()
+        self._failed = 0
+        self._told = False
+
+    async def run(self, started: Callable[[], None]) -> int:
+        """Run until `stop`, then end the workers; return the exit code.
+
+        Args:
+            started: Called once every worker has.
+        """
+        keepers = [asyncio.create_task(self._keep(number, started)) for number in range(self._settings.workers)]
+        look = asyncio.create_task(self._look())
+        codes = await asyncio.gather(*keepers)
+        look.cancel()
+        return self._failed or max(codes)
+
+    def stop(self) -> None:
+        """Let the workers drain and end."""
+        self._board.drain()
+        self._listener.close()  # theirs are open until they have drained; what comes after that is refused
+        self._stop.set()
+
+    async def _keep(self, number: int, started: Callable[[], None]) -> int:
+        """Run one worker, and another when it dies; return the last one's exit code."""
+        pauses, loop, logger = 0, asyncio.get_running_loop(), self._logger
+        while True:
+            began = loop.time()
+            code = await self._run(number, started)
+            if self._stop.is_set():
+                return code
+            if not self._board.has_started:  # a mistake in the settings or the store, which another start won't mend
+                self._failed = code or 1
+                self.stop()
+                return code
+            pauses = 0 if loop.time() - began > STEADY_S else pauses + 1
+            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**pauses)
+            logger.error("worker.died", worker=number, code=code, again_in_s=pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause_s)
+            if self._stop.is_set():
+                return 0
+
+    async def _run(self, number: int, started: Callable[[], None]) -> int:
+        """Run one worker to its end; return its exit code, negative for a signal."""
+        async with _worker(self._listener) as (process, link):
+            told = asyncio.create_task(self._hear(number, link, started))
+            ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self._stop.wait())
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not ended.done():
+                process.terminate()
+                await asyncio.wait({ended}, timeout=self._settings.drain_seconds + END_GRACE_S)
+            told.cancel()
+        self._board.ended(number)
+        return await ended
+
+    async def _hear(self, number: int, link: asyncio.StreamReader, started: Callable[[], None]) -> None:
+        if line := await link.readline():
+            self._board.started(number, orjson.loads(line)["ops_port"])
+            if self._board.all_started and not self._told:
+                self._told = True
+                started()
+
+    async def _look(self) -> None:
+        """Read the workers' figures now and then: of one that is killed, those of the last second are lost."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(self._board.look)
+
+
+@asynccontextmanager
+async def _worker(listener: socket.socket) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    """Run a worker; killed with the block, at the latest."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "worker"),
+            *("--listener", str(listener.fileno()), "--link", str(theirs.fileno())),
+            pass_fds=[listener.fileno(), theirs.fileno()],
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        yield process, reader
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        writer.close()
+
+
+async def supervise(settings: Settings, stdout: BinaryIO) -> int:
+    """Run ``GATEWAY_WORKERS`` workers until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        ConfigError: A port is taken.
+        StoreUnavailable: The embedded store did not start.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.redis_url is None:
+            await stack.enter_async_context(embedded_store(settings.data_dir))
+        lines = LineWriter(stdout, dropped=lambda _: None)
+        stack.callback(lines.close)
+        logger = configure_logs(lines, settings.log_level, terminal=stdout.isatty())
+        listener, url = listen(settings.host, settings.port, "GATEWAY_PORT")
+        stack.callback(listener.close)
+        board = Board(settings.workers)
+        ops = _ops(settings, board)
+        stack.callback(ops.close)
+        supervisor = Supervisor(settings, listener, board, logger)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
+
+        def started() -> None:
+            logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
+
+        return await supervisor.run(started)
+
+
+def _ops(settings: Settings, board: Board) -> OpsServer:
+    try:
+        return start(settings.host, settings.ops_port, metrics=board, readiness=board)
+    except OSError as exc:
+        raise ConfigError(f"GATEWAY_OPS_PORT: can't listen on port {settings.ops_port}: {exc.strerror}") from exc

@@ -1,0 +1,98 @@
+"""Several workers (GATEWAY_WORKERS) are one gateway: counted once, replaced when they die, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.fleet import Fleet, Member, fleet_on
+from support.gateway import DEADLINE_S, eventually
+from support.vendor import KLING
+
+
+@pytest.fixture
+async def fleet(redis_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Give a fleet whose member has two workers."""
+    async with fleet_on(redis_url, tmp_path, time_scale=600.0) as ready:
+        ready.env["GATEWAY_WORKERS"] = "2"
+        yield ready
+
+
+def workers(member: Member) -> list[int]:
+    """List the workers that have started so far."""
+    return [line["pid"] for line in member.lines() if line.get("event") == "worker.started"]
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def counted(fleet: Fleet, member: Member) -> float:
+    """Return how many requests the metrics have counted."""
+    text = (await fleet.http.get(f"{member.ops_url}/metrics")).text
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("gateway_http_requests_total{")]
+    return sum(float(value) for _, value in lines)
+
+
+async def ask(member: Member, key: str, times: int) -> list[int]:
+    """Ask for the models over a new connection each time."""
+    async with httpx.AsyncClient(headers={"x-api-key": key, "connection": "close"}, trust_env=False) as http:
+        return [(await http.get(f"{member.url}/v1/models", timeout=DEADLINE_S)).status_code for _ in range(times)]
+
+
+async def test_two_workers_are_one_gateway(fleet: Fleet) -> None:
+    """Each request is counted once, over both and over the death of one, which is replaced; SIGTERM ends all with 0."""
+    member = await fleet.start()
+    first = workers(member)
+    assert len(first) == 2
+    statuses = [
+        status for part in await asyncio.gather(*(ask(member, fleet.key, 10) for _ in range(4))) for status in part
+    ]
+    assert statuses == [200] * 40
+    assert await counted(fleet, member) == 40
+    os.kill(first[0], signal.SIGKILL)
+    assert await ask(member, fleet.key, 10) == [200] * 10
+    await eventually(lambda: _are(len(workers(member)) == 3))
+    await eventually(lambda: _ready(fleet, member))
+    assert await ask(member, fleet.key, 10) == [200] * 10
+    assert await counted(fleet, member) == 60
+    assert (await fleet.http.post(f"{member.url}/v2/{KLING}", json={"prompt": "x"})).status_code == 200
+    os.kill(member.pid, signal.SIGTERM)
+    assert await asyncio.wait_for(member.shell.wait(), DEADLINE_S) == 0
+    assert not any(runs(pid) for pid in workers(member))
+    fleet.members.clear()
+
+
+async def test_workers_do_not_outlive_their_supervisor(fleet: Fleet) -> None:
+    """When the supervisor is killed, its workers drain and end by themselves."""
+    member = await fleet.start()
+    pids = workers(member)
+    os.kill(member.pid, signal.SIGKILL)
+    await eventually(lambda: _are(not any(runs(pid) for pid in pids)))
+    drained = [line["event"] for line in member.lines() if line.get("event") == "gateway.draining"]
+    assert len(drained) == 2
+
+
+async def test_a_mistake_ends_all_at_the_start(fleet: Fleet) -> None:
+    """A worker that can't start is not tried for ever: the command ends with its exit code."""
+    fleet.env["SEGMIND_API_KEY"] = ""
+    with pytest.raises(AssertionError, match="SEGMIND_API_KEY"):
+        await fleet.start()
+    assert await asyncio.wait_for(fleet.members.pop().shell.wait(), DEADLINE_S) == 2
+
+
+async def _ready(fleet: Fleet, member: Member) -> bool:
+    return (await fleet.http.get(f"{member.ops_url}/readyz")).status_code == httpx.codes.OK
+
+
+async def _are(state: bool) -> bool:
+    return state

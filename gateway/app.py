@@ -83,6 +83,7 @@ async def data_plane(
             await parts.learner.refresh()
 
         sending, watchlists = parts.sending, (parts.watchlist, parts.owing)
+        stack.push_async_callback(parts.refusals.flush)
         # To the very end: without a heartbeat, what is still being sent would be taken for a dead process's.
         await stack.enter_async_context(running([lambda: parts.sweep.beat(sending.owner)], sink))
         drain = Drain(settings.drain_seconds)

@@ -27,6 +27,7 @@ from gateway.service.owing import OwingRepair
 from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.refresh import RulesRefresher
+from gateway.service.refused import RefusalCount
 from gateway.service.room import Room
 from gateway.service.rules import Rules
 from gateway.service.shedding import Shedder
@@ -36,6 +37,7 @@ from gateway.service.sync import SyncService
 from gateway.service.throttle import Throttle
 from gateway.service.track import Tracker
 from gateway.service.trim import Trimmer
+from gateway.service.usage import UsageService
 from gateway.service.wait import Waiting
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
@@ -51,6 +53,7 @@ from gateway.store.pacing import RedisPacing
 from gateway.store.scripts import Script, Scripts, load_scripts
 from gateway.store.sweeper import RedisSweeper
 from gateway.store.tenants import RedisTenants
+from gateway.store.usage import RedisUsage
 from gateway.store.waiters import RedisNotifications
 from gateway.store.webhooks import RedisDeliveries
 from gateway.upstream.client import SegmindUpstream
@@ -94,6 +97,7 @@ class Parts:
     clock: StoreClock
     sweeper: RedisSweeper
     pace: Pace
+    refusals: RefusalCount
     faults: FaultPoints
     room: Room
     shedder: Shedder
@@ -111,8 +115,7 @@ class Parts:
         faults: FaultPoints,
     ) -> Parts:
         """Put the adapters and services together; nothing is sent yet."""
-        scripts, library = Scripts(client, watch=gauges), load_scripts()
-        epoch = EpochGuard(client)
+        scripts, library, epoch = Scripts(client, watch=gauges), load_scripts(), EpochGuard(client)
         ledger = RedisLedger(scripts, library, lambda: rules.policy, epoch)
         jobs, doubts = RedisJobs(scripts, library, epoch), RedisDoubts(client, scripts, library)
         due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
@@ -145,6 +148,7 @@ class Parts:
             clock=clock,
             sweeper=sweeper,
             pace=pace,
+            refusals=RefusalCount(RedisUsage(client, scripts, library, epoch), sink),
             faults=faults,
             room=Room(settings.max_held_bytes),
             shedder=Shedder(scripts.look, lambda: in_flight.share, sink, late_s=settings.overload_late_ms / 1000),
@@ -161,6 +165,7 @@ class Parts:
             self.learner.run,
             self.notifications.run,
             self.pace.run,
+            self.refusals.run,
             Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run,
         ]
 
@@ -170,10 +175,11 @@ class Parts:
             submit=SubmitService(self.sending, self.watchlist),
             sync=SyncService(self.sending, self.finisher, self.jobs, self.room),
             assets=AssetService(self.jobs, self.upstream, self.sending.in_flight),
+            usage=UsageService(RedisUsage(self.client, self.scripts, self.library, EpochGuard(self.client))),
             jobs=self.jobs,
             waiting=self.waiting,
             catalogue=self.rules,
-            sink=self.sink,
+            sink=self.refusals,
             log_params=settings.log_params,
             room=self.room,
             public_url=settings.public_url or "",

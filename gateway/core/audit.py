@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from gateway.core.entries import Entry
 from gateway.core.job import JobState
+from gateway.core.usage import Row
+from gateway.core.usage_audit import ReplayedUsage
 
 OPEN = frozenset({JobState.SENDING, JobState.UNKNOWN, JobState.ACCEPTED})
 _UNSENT = frozenset({JobState.SENDING, JobState.UNKNOWN})
@@ -35,11 +37,13 @@ class Opening:
     Attributes:
         counters: ``<window>:spent`` and ``<window>:held``, nanocredits.
         holds: Jobs that had not ended by then, and their holds.
+        day: The last day on which a job was admitted of which an entry is among them: later ones are here whole.
     """
 
     seq: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     holds: Mapping[str, int] = field(default_factory=dict)
+    day: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,13 @@ class OpenJob:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What stands beside the ledger at one moment: counters, taken slots, and jobs that have no vendor's id."""
+    """What stands beside the ledger at one moment: counters, taken slots, jobs that have no vendor's id, usage."""
 
     seq: int
     counters: Mapping[str, int]
     active: Sequence[OpenJob]
     sending: frozenset[str]
+    usage: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,13 @@ class Replay:
         self._ended: dict[str, Ended] = {}
         self._adjusted: Counter[str] = Counter()
         self._suspects: dict[str, tuple[int, int]] = {}
+        self._usage = ReplayedUsage(opening.day)
 
     def feed(self, entries: Iterable[Entry]) -> None:
         """Take the next entries."""
         for entry in entries:
             self._follow(entry)
+            self._usage.feed(entry)
             if entry.kind == "hold":
                 self._expect(f"job {entry.job_id}: holds", "1", "2" if entry.job_id in self._holds else "1")
                 self._holds[entry.job_id] = entry.hold
@@ -99,6 +106,11 @@ class Replay:
                 self._adjusted[entry.job_id] += entry.amount
             elif (ended := self._ended.get(entry.job_id)) is not None:
                 self._ended[entry.job_id] = replace(ended, charged=ended.charged + entry.charge)
+
+    @property
+    def periods(self) -> Sequence[str]:
+        """Days and months whose usage the entries so far tell in full."""
+        return self._usage.periods
 
     def ended(self) -> Sequence[Ended]:
         """Take the jobs that have ended since this was last asked; one that an entry yet to come may change stays."""
@@ -118,6 +130,8 @@ class Replay:
             self._slot(job_id, slots.get(job_id), job_id in books.sending)
         for job_id in sorted(books.sending - self._holds.keys()):
             self._expect(f"job {job_id}: is being sent", "no", "yes")
+        for what, ledger, found in self._usage.compare(books.usage):
+            self._expect(what, str(ledger), str(found))
         return [*self._ended.values()]
 
     def settled(self, job: Ended, state: str | None, cost: int) -> None:

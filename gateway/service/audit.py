@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,8 +30,8 @@ class Ledgers(Protocol):
     async def tenants(self) -> Sequence[str]:
         """List every tenant that is or was."""
 
-    async def page(self, tenant: str, after: str) -> LedgerPage:
-        """Read the entries after one, or from the oldest."""
+    async def page(self, tenant: str, after: str, periods: Sequence[str] = ()) -> LedgerPage:
+        """Read the entries after one, or from the oldest; with the last page the usage of some periods."""
 
     async def ends(self, tenant: str, job_ids: Collection[str]) -> Mapping[str, tuple[str, int]]:
         """Read state and cost (nanocredits) of jobs; those without a record are left out."""
@@ -81,24 +81,22 @@ class Auditor:
         return 0, [Difference(tenant, "ledger", "to be read", "old entries were folded all the while: try again")]
 
     async def _replay(self, tenant: str) -> tuple[int, Sequence[Difference]] | None:
-        count, replay, opening = 0, None, None
-        async for page in self._pages(tenant):
-            if replay is None:
-                replay, opening = Replay(tenant, page.opening), page.opening
-            elif page.opening != opening:
+        """Feed a replay page by page; the last page is read again until it comes with all usage that is to compare."""
+        page = await self._ledgers.page(tenant, "")
+        opening, replay, count, after = page.opening, Replay(tenant, page.opening), 0, ""
+        asked: Sequence[str] = []
+        while True:
+            if page.opening != opening:
                 return None
             replay.feed(page.entries)
             count += len(page.entries)
-            ready = replay.ended() if page.books is None else replay.close(page.books)
-            await self._compare(tenant, replay, ready, page.now_ms)
-        return None if replay is None else (count, replay.finish())
-
-    async def _pages(self, tenant: str) -> AsyncIterator[LedgerPage]:
-        after, page = "", None
-        while page is None or page.books is None:
-            page = await self._ledgers.page(tenant, after)
             after = page.entries[-1].id if page.entries else after
-            yield page
+            if page.books is not None and asked == replay.periods:
+                await self._compare(tenant, replay, replay.close(page.books), page.now_ms)
+                return count, replay.finish()
+            await self._compare(tenant, replay, replay.ended(), page.now_ms)
+            asked = replay.periods
+            page = await self._ledgers.page(tenant, after, asked)
 
     async def _compare(self, tenant: str, replay: Replay, ended: Sequence[Ended], now_ms: int) -> None:
         """Compare jobs with their records, which must be there for as long as they are kept."""

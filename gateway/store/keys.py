@@ -10,6 +10,7 @@ key                           type     holds
 ``{t}:budget``                hash     ``<window>:spent`` and ``<window>:held`` in nanocredits; ``seq`` of the ledger
 ``{t}:ledger``                stream   one entry a movement of money, append-only
 ``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
+``{t}:usage:<day or month>``  hash     ``<key id>/<model>`` -> counts (`core.usage`); for 400 days
 ``{t}:job:<job id>``          hash     the job's record (`store.records`)
 ``{t}:result:<job id>``       hash     body, type, packed (`store.bodies`); expires after ``result_ttl``
 ``{t}:jobs``                  zset     job ids by creation, ms
@@ -97,6 +98,11 @@ def ledger(t: str) -> str:
 def opening(t: str) -> str:
     """Name the hash of what a tenant's ledger began with."""
     return f"{{{t}}}:opening"
+
+
+def usage(t: str, period: str = "") -> str:
+    """Name the hash of a day's (``2026-02-01``) or a month's usage; without one, what their names begin with."""
+    return f"{{{t}}}:usage:{period}"
 
 
 def job(t: str, job_id: str) -> str:

@@ -8,16 +8,18 @@ from typing import Any, Final
 from gateway.core.audit import Books, Opening, OpenJob
 from gateway.core.entries import Entry
 from gateway.core.job import JobState
+from gateway.core.usage import Row
 from gateway.service.audit import LedgerPage
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
 from gateway.store.fanout import text
 from gateway.store.records import Reply, decode_labels
 from gateway.store.scripts import Script, Scripts
+from gateway.store.usage import read_usage
 
 PAGE: Final = 1000
 _JOB: Final = "job:"
-_LAST_PAGE: Final = 6
+_LAST_PAGE: Final = 7
 """Parts of the reply that ends a reading; the others have three."""
 
 
@@ -42,15 +44,18 @@ class RedisLedgers:
         with store_errors():
             return sorted(text(tenant) for tenant in await self._client.smembers(keys.TENANTS))
 
-    async def page(self, tenant: str, after: str) -> LedgerPage:
+    async def page(self, tenant: str, after: str, periods: Sequence[str] = ()) -> LedgerPage:
         """See `Ledgers.page`."""
         names = [
             keys.ledger(tenant), keys.opening(tenant), keys.budget(tenant), keys.active(tenant), keys.sending(tenant),
-            keys.job(tenant, ""),
+            keys.job(tenant, ""), keys.usage(tenant),
         ]  # fmt: skip
-        reply: Reply = await self._scripts.run_bulk(self._audit, names, [after, self._page])
-        books = _books(*reply[3:]) if len(reply) == _LAST_PAGE else None
-        return LedgerPage(_opening(reply[1]), [_entry(*read) for read in reply[2]], books, int(reply[0]))
+        reply: Reply = await self._scripts.run_bulk(self._audit, names, [after, self._page, *periods])
+        entries = [_entry(*read) for read in reply[2]]
+        books: Books | None = None
+        if len(reply) == _LAST_PAGE:
+            books = _books(reply[3], reply[4], reply[5], read_usage(tenant, periods, reply[6]))
+        return LedgerPage(_opening(reply[1]), entries, books, int(reply[0]))
 
     async def ends(self, tenant: str, job_ids: Collection[str]) -> Mapping[str, tuple[str, int]]:
         """See `Ledgers.ends`."""
@@ -90,13 +95,15 @@ def _entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
 
 
 def _opening(flat: Sequence[bytes]) -> Opening:
-    values = {name.decode(): int(value) for name, value in _pairs(flat)}
+    said = {name.decode(): value.decode() for name, value in _pairs(flat)}
+    day = said.pop("day", "")
+    values = {name: int(value) for name, value in said.items()}
     holds = {name.removeprefix(_JOB): hold for name, hold in values.items() if name.startswith(_JOB)}
     counters = {name: value for name, value in values.items() if name != "seq" and not name.startswith(_JOB)}
-    return Opening(values.get("seq", 0), counters, holds)
+    return Opening(values.get("seq", 0), counters, holds, day)
 
 
-def _books(budget: Sequence[bytes], active: Sequence[bytes], sending: Sequence[bytes]) -> Books:
+def _books(budget: Sequence[bytes], active: Sequence[bytes], sending: Sequence[bytes], usage: Sequence[Row]) -> Books:
     counters = {name.decode(): int(value) for name, value in _pairs(budget)}
     jobs = zip(active[::3], active[1::3], active[2::3], strict=True)
     return Books(
@@ -104,6 +111,7 @@ def _books(budget: Sequence[bytes], active: Sequence[bytes], sending: Sequence[b
         counters=counters,
         active=[OpenJob(job.decode(), state.decode(), hold.decode()) for job, state, hold in jobs],
         sending=frozenset(job.decode() for job in sending),
+        usage=usage,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
 from gateway.core.movements import Admitted, Denied
@@ -11,6 +12,7 @@ from gateway.core.ports import Jobs, Sink
 from gateway.core.tenant import Credential
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
 from gateway.service.room import MIB, Room
+from gateway.service.usage import UsageQuery, UsageReport
 from gateway.service.wait import Waiting
 from gateway.web.urls import PUBLIC_URL
 
@@ -39,6 +41,16 @@ class AssetService(Protocol):
         self, credential: Credential, body: bytes, headers: Mapping[str, str], request_id: str
     ) -> Uploaded | Denied | Rejected:
         """Count the upload against the submit limit and pass it on."""
+
+
+class UsageService(Protocol):
+    """Reports usage. Raises `StoreError`."""
+
+    def today(self) -> date:
+        """Return the day that it is, UTC."""
+
+    async def own(self, credential: Credential, query: UsageQuery) -> UsageReport | Denied:
+        """Report to a tenant's own caller; counts as one read."""
 
 
 class Model(Protocol):
@@ -79,6 +91,7 @@ class TenantApi:
     submit: SubmitService
     sync: SyncService
     assets: AssetService
+    usage: UsageService
     jobs: Jobs
     waiting: Waiting
     catalogue: Catalogue

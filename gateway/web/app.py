@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Router
 from starlette.types import StatefulLifespan, StatelessLifespan
 
-from gateway.web import account, assets, contract, jobs, listing, sse, sync
+from gateway.web import account, assets, contract, jobs, listing, sse, sync, usage
 from gateway.web.api import TenantApi
 from gateway.web.middleware import Edge
 from gateway.web.routing import Route
@@ -18,6 +18,7 @@ ROUTES = (
     Route.get("/v1/requests/{id}", jobs.result),
     Route.get("/v2/requests/{id}/events", sse.events),
     Route.get("/v2/requests", listing.page),
+    Route.get("/v2/usage", usage.usage),
     Route.post("/v2/{model}", jobs.submit),
     Route.get("/v1/get-user-credits", account.user_credits),
     Route.get("/v1/models", account.models),

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.gateway import PROMPT, TENANT, Gateway
+from support.gateway import PROMPT, TENANT, Gateway, eventually, nano
 from support.ledger import CREDIT
 from support.vendor import KEY, KLING
 
@@ -145,3 +145,20 @@ async def test_refused_calls_consume_nothing(gateway: Gateway) -> None:
         assert (await gateway.post(f"/v2/{KLING}/quote")).json()["admitted"] is False
     assert (await gateway.money(), (await gateway.post(idempotency_key="k")).headers["ratelimit"][:12]) == before
     assert gateway.upstream_posts() == 1
+
+
+@pytest.mark.parametrize("gateway", [{"models": (KLING,)}], indirect=True)
+async def test_usage_counts_what_was_refused(gateway: Gateway) -> None:
+    """A refused submit writes nothing at once; some seconds later it stands in the tenant's usage, with its reason."""
+    await gateway.ended((await gateway.post()).json()["request_id"])
+    assert (await gateway.post("/v2/flux-2-pro")).status_code == 403
+
+    async def counted() -> dict[str, Any] | None:
+        said: dict[str, Any] = (await gateway.http.get("/v2/usage?group_by=model")).json()
+        return said if said["total"]["refused"] else None
+
+    said = await eventually(counted)
+    by_model = {row["model"]: row for row in said["usage"]}
+    assert by_model["flux-2-pro"]["refused_by_code"] == {"model_not_allowed": 1}
+    assert (by_model[KLING]["completed"], by_model[KLING]["refused"]) == (1, 0)
+    assert nano(str(by_model[KLING]["credits"])) == gateway.billed_nano()

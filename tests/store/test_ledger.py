@@ -80,7 +80,7 @@ async def test_a_hold_stays_in_the_window_in_which_it_was_opened(store: Store) -
     assert isinstance(await store.ledger.quote(admission(credential)), Admitted)
     await store.ledger.settle(charge(request, CREDIT))
     found = await counters(store.client, TENANT)
-    assert found["day:yesterday:spent"] == CREDIT
+    assert found["day:2001-01-01:spent"] == CREDIT
     assert not any(name.startswith(today) for name in found)
 
 
@@ -88,8 +88,8 @@ async def make_it_yesterday(store: Store, request: Admission, today: str) -> Non
     """Write a job's window, and what is counted in it, as those of another day."""
     job, budget = keys.job(TENANT, request.job_id), keys.budget(TENANT)
     windows: Any = await store.client.hget(job, "windows")
-    await store.client.hset(job, "windows", windows.decode().replace(today, "day:yesterday"))
-    await store.client.hset(budget, "day:yesterday:held", await store.client.hget(budget, f"{today}:held"))
+    await store.client.hset(job, "windows", windows.decode().replace(today, "day:2001-01-01"))
+    await store.client.hset(budget, "day:2001-01-01:held", await store.client.hget(budget, f"{today}:held"))
     await store.client.hdel(budget, f"{today}:held")
 
 

@@ -156,8 +156,8 @@ async def test_each_operation_is_one_trip_that_names_its_keys(store: Store) -> N
 
 
 def is_named(key: str, named: Collection[str]) -> bool:
-    """Tell whether a key was named; a listing names what all of its records' names begin with."""
-    return key in named or any(name.endswith(":job:") and key.startswith(name) for name in named)
+    """Tell whether a key was named; jobs and periods may be named by what all of their names begin with."""
+    return key in named or any(name.endswith((":job:", ":usage:")) and key.startswith(name) for name in named)
 
 
 async def every_operation(store: Store, tenant: str) -> dict[str, Callable[[], Awaitable[object]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import httpx
@@ -23,7 +24,9 @@ from gateway.core.movements import (
 )
 from gateway.core.quota import Quota, RateState, Window
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy
+from gateway.core.usage import Usage
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
+from gateway.service.usage import UsageQuery, UsageReport
 from gateway.service.wait import Waiting
 from gateway.web.app import TenantApi, create_app
 from gateway.web.middleware import Edge
@@ -71,6 +74,7 @@ class Services:
     uploaded: Uploaded | Denied | Rejected | Exception | None = None
     listed: JobPage = field(default_factory=lambda: JobPage((), READ))
     jobs: dict[str, Job] = field(default_factory=lambda: {JOB_ID: JOB})
+    used: UsageReport | Denied | None = None
     denial: Denied | Exception | None = None
     result: StoredResult | None = None
     policy: TenantPolicy = field(default_factory=lambda: TenantPolicy(id="video-team"))
@@ -115,6 +119,16 @@ class Services:
         self.seen.append(request)
         assert self.answer is not None
         return self.answer
+
+    def today(self) -> date:
+        """See `UsageService`."""
+        return date(2026, 2, 20)
+
+    async def own(self, credential: Credential, query: UsageQuery) -> UsageReport | Denied:
+        """See `UsageService`."""
+        self.asked.append(credential)
+        self.seen.append(query)
+        return self.used or UsageReport(query, {}, Usage(), {}, READ)
 
     async def upload(
         self, credential: Credential, body: bytes, headers: Mapping[str, str], request_id: str
@@ -211,6 +225,7 @@ def build(services: Services, **settings: Any) -> Edge:  # noqa: ANN401 settings
         submit=services,
         sync=services,
         assets=services,
+        usage=services,
         jobs=services,
         waiting=services.waiting,
         catalogue=FakeCatalogue(),

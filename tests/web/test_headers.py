@@ -171,6 +171,8 @@ def test_own_urls(host: bytes | None, valid: bool) -> None:
 @pytest.mark.parametrize("url", ["gw.example.com", 'https://gw"', "https://gw/?a=b", "ftp://gw"])
 def test_a_public_url_must_be_one(url: str) -> None:
     """A setting that would give broken URLs can't be constructed."""
-    nothing: dict[str, None] = dict.fromkeys(("submit", "sync", "assets", "jobs", "waiting", "catalogue", "sink"))
+    nothing: dict[str, None] = dict.fromkeys(
+        ("submit", "sync", "assets", "usage", "jobs", "waiting", "catalogue", "sink")
+    )
     with pytest.raises(ValueError, match="public URL"):
         TenantApi(**nothing, public_url=url)  # type: ignore[arg-type]  # services are not looked at

@@ -65,10 +65,44 @@ local function gcra_take(key, tat, now)
   redis.call('SET', key, int(tat), 'PX', int(math.ceil((tat - now) / 1000) + 1000))
 end
 
--- Book one movement of money: the counters of the job's windows (comma-separated ids) and the ledger entry that says so.
--- `j` maps the job's fields as they are after it; `spent` and `held` are what is added to the counters. Balances in the
--- entry are those of `total` after it.
-local function book(keys, kind, job_id, j, spent, held, actor)
+-- Which of the buckets of a histogram a duration falls into: eight for each doubling, as in core/usage.py.
+local function bucket_of(ms)
+  local part, doublings = math.frexp(math.max(1, ms))
+  return doublings * 8 + math.floor((part * 2 - 1) * 8)
+end
+
+-- Add counts to a row of usage, a flat JSON object (cjson would round), in the hash of its period. Once that has as many rows as it may
+-- have, further models are counted as 'other'. Usage is kept for 400 days after a period began.
+local function tally(period_key, key_id, model, counts)
+  local row = key_id .. '/' .. model
+  local was = redis.call('HGET', period_key, row)
+  if not was and redis.call('HLEN', period_key) >= 1000 then
+    row = key_id .. '/other'
+    was = redis.call('HGET', period_key, row)
+  end
+  local sums, names, out = {}, {}, {}
+  for name, count in string.gmatch(was or '', '"([%w_]+)":(%-?%d+)') do sums[name] = tonumber(count) end
+  for name, count in pairs(counts) do sums[name] = (sums[name] or 0) + count end
+  for name in pairs(sums) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if sums[name] ~= 0 then out[#out + 1] = '"' .. name .. '":' .. int(sums[name]) end
+  end
+  redis.call('HSET', period_key, row, '{' .. table.concat(out, ',') .. '}')
+  if not was and redis.call('HLEN', period_key) == 1 then redis.call('PEXPIRE', period_key, 34560000000) end
+end
+
+-- Count in the day and in the month of some windows. `usage` is what the names of the tenant's periods begin with.
+local function tally_both(usage, windows, key_id, model, counts)
+  for _, kind in ipairs({'day', 'month'}) do
+    tally(usage .. string.match(windows, kind .. ':([%d-]+)'), key_id, model, counts)
+  end
+end
+
+-- Book one movement of money: the counters of the job's windows (comma-separated ids), the ledger entry that says so,
+-- and the usage. `j` maps the job's fields as they are after it; `spent` and `held` are what is added to the counters;
+-- `counts` what besides is counted as usage. Balances in the entry are those of `total` after it.
+local function book(keys, kind, job_id, j, spent, held, actor, counts)
   for id in string.gmatch(j.windows, '[^,]+') do
     if spent ~= 0 then redis.call('HINCRBY', keys.budget, id .. ':spent', int(spent)) end
     if held ~= 0 then redis.call('HINCRBY', keys.budget, id .. ':held', int(held)) end
@@ -79,6 +113,8 @@ local function book(keys, kind, job_id, j, spent, held, actor)
     'job', job_id, 'model', j.model or '', 'key', j.key or '', 'state', j.state, 'upstream', j.upstream_id or '',
     'amount', int((kind == 'hold' or kind == 'release') and hold or spent), 'hold', int(hold), 'windows', j.windows,
     'spent', after[1] or '0', 'held', after[2] or '0', 'actor', actor, 'labels', j.labels or '')
+  counts.spent, counts.held = spent, held
+  tally_both(keys.usage, j.windows, j.key or '', j.model or '', counts)
 end
 
 -- Fields of a job's record in the order in which every reply carries them; the same list as in store/records.py.
@@ -192,6 +228,27 @@ local function standing(tenant_key, budget_key, active_key, windows)
     out[#out + 1] = t[1 + i] or ''
     out[#out + 1] = c[2 * i - 1] or '0'
     out[#out + 1] = c[2 * i] or '0'
+  end
+  return out
+end
+
+-- Rows of usage of the periods that `args` lists from `first` on: for each {row, counts, row, counts, ...}.
+local function usage_rows(usage, args, first)
+  local out = {}
+  for i = first, #args do
+    local period_key = usage .. args[i]
+    out[#out + 1] = redis.call('HGETALL', period_key)
+  end
+  return out
+end
+
+-- What the jobs that were admitted today, yesterday, ... spent and hold: of seven days, as in core/usage.py.
+local function last_days(budget_key, now)
+  local out = {}
+  for back = 0, 6 do
+    local id = windows_at(now - back * 86400000000)[1]
+    local c = redis.call('HMGET', budget_key, id .. ':spent', id .. ':held')
+    out[back + 1] = int((c[1] or 0) + (c[2] or 0))
   end
   return out
 end

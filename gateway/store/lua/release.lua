@@ -1,11 +1,12 @@
 -- End a hold without a charge: the job becomes FAILED or REJECTED. Running it again changes nothing.
 -- With code 'voided', a job that is not on record leaves a tombstone, so that its admission can't arrive later.
--- KEYS 1 job 2 active 3 sending 4 budget 5 ledger 6 result 7 owed 8 idempotency record to forget (with ARGV 6)
+-- KEYS 1 job 2 active 3 sending 4 budget 5 ledger 6 result 7 owed 8 usage 9 idempotency record to forget (with ARGV 6)
 -- ARGV 1 job id 2 new state 3 states that it may end 4 code 5 reason 6 '1' = forget the idempotency key 7 actor
 --      8 job ttl ms 9 result ttl ms, then field pairs of the result (none: nothing to keep)
 -- Reply {changed, record}
-local keys = {job = KEYS[1], active = KEYS[2], sending = KEYS[3], budget = KEYS[4], ledger = KEYS[5], result = KEYS[6]}
-local idempotency = KEYS[8]
+local keys = {job = KEYS[1], active = KEYS[2], sending = KEYS[3], budget = KEYS[4], ledger = KEYS[5], result = KEYS[6],
+  usage = KEYS[8]}
+local idempotency = KEYS[9]
 local job_id, state, from, code, reason, forget, actor, job_ttl, result_ttl = unpack(ARGV, 1, 9)
 local j = record(keys.job)
 if not j.state and code == 'voided' then
@@ -17,7 +18,9 @@ if not j.state or not among(j.state, from) then return reply_job(0, keys.job) en
 end_job(keys, job_id, state, job_ttl, {'code', code, 'error', reason})
 owe(KEYS[7], job_id, j, state)
 j.state = state
-book(keys, 'release', job_id, j, 0, -j.hold, actor)
+local counts = {[string.lower(state)] = 1}
+if state == 'REJECTED' and code ~= '' then counts['rejected_' .. code] = 1 end
+book(keys, 'release', job_id, j, 0, -j.hold, actor, counts)
 if forget == '1' and redis.call('HGET', idempotency, 'job') == job_id then redis.call('DEL', idempotency) end
 keep_result(keys, result_ttl, {unpack(ARGV, 10)})
 return reply_job(1, keys.job)

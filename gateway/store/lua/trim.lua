@@ -19,6 +19,8 @@ for _, entry in ipairs(old) do
   if e.kind == 'hold' then redis.call('HSET', OPENING, 'job:' .. e.job, e.hold) end
   if e.kind == 'settle' or e.kind == 'release' then redis.call('HDEL', OPENING, 'job:' .. e.job) end
   redis.call('HSET', OPENING, 'seq', e.seq)
+  local day = string.match(e.windows, 'day:([%d-]+)')
+  if day > (redis.call('HGET', OPENING, 'day') or '') then redis.call('HSET', OPENING, 'day', day) end
 end
 local ms, n = string.match(old[#old][1], '^(%d+)-(%d+)$')
 redis.call('XTRIM', LEDGER, 'MINID', ms .. '-' .. int(n + 1))

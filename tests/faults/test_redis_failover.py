@@ -17,10 +17,13 @@ from support.gateway import TENANT, Gateway, eventually, gateway_on
 from support.ledger import assert_audited
 from support.valkey import DURABLE, HOST, client_of, command, free_port, valkey_sentinel, valkey_server, wait_until
 
+from gateway.core.policy import Policy
 from gateway.store import keys
 from gateway.store.connect import RedisClient
 
 HELD_S = 30.0
+STAYS = ("--rename-command", "SLAVEOF", "none-such")
+"""Of a primary that the sentinels can't demote: whoever does not leave it by himself stays for ever."""
 
 
 class Load:
@@ -88,6 +91,28 @@ class Load:
         await assert_audited(self._gateway.store.client)
 
 
+async def test_r22_a_hold_that_no_replica_has_sends_nothing(redis_url: str, tmp_path: Path) -> None:
+    """With `durability: wait:1` an unconfirmed hold is undone and answered 503; with a replica the same key goes on."""
+    async with gateway_on(redis_url, rules=Policy(durability="wait:1")) as gateway:
+        answer = await gateway.post(idempotency_key="mine")
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+
+        async def nothing_held() -> bool:
+            return (await gateway.money())[1] == 0
+
+        await eventually(nothing_held)
+        assert gateway.upstream_posts() == 0
+        with replica_of(redis_url, tmp_path):
+
+            async def taken() -> bool:
+                return (await gateway.post(idempotency_key="mine")).status_code == httpx.codes.OK
+
+            await eventually(taken)
+            await eventually(nothing_held)
+        assert len(gateway.accepted()) == 1
+        await assert_audited(gateway.store.client)
+
+
 @contextmanager
 def replica_of(primary: str, directory: Path) -> Iterator[Redis]:
     """Run a replica that has all that its primary has."""
@@ -103,7 +128,7 @@ def replica_of(primary: str, directory: Path) -> Iterator[Redis]:
 async def test_r22_sentinel_failover(tmp_path: Path) -> None:
     """After a failover by sentinel the gateway leaves the old primary, though that still takes writes."""
     with (
-        valkey_server(tmp_path / "primary") as primary,
+        valkey_server(tmp_path / "primary", *DURABLE, *STAYS) as primary,
         replica_of(primary, tmp_path / "replica") as replica,
         valkey_sentinel(tmp_path / "sentinel", urlsplit(primary).port or 0, "main") as url,
         client_of(urlsplit(url).port or 0) as sentinel,

@@ -32,8 +32,9 @@ check: $(READY) ## ruff, ruff format, mypy strict, import contracts
 test: $(READY) $(TOOLS_READY) $(PROMTOOL) ## the whole suite, on real Valkey
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-faults: $(READY) ## the crash matrix with 200 kills at each fault point, and the other faults (FAULTS="-k sent")
+faults: $(READY) ## the crash matrix with 200 kills at each fault point, the other faults, and 10,000 random runs (FAULTS="-k sent")
 	$(BIN)/python -m pytest tests/faults -n 2 --kills 200 $(FAULTS)
+	FAULTS_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/test_machine.py
 
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

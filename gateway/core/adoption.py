@@ -156,7 +156,8 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
     for fingerprint, equals in _equals(job for job in jobs if job.id not in found).items():
         found |= _paired(equals, by_inputs.get(fingerprint, ()))
     taken = {row.request_id for row in found.values()}
-    left = _by_inputs(row for row in free if row.request_id not in taken)
+    # One that FAILED makes nothing unclear: a job costs nothing, be the row its own or be there none.
+    left = _by_inputs(row for row in free if row.request_id not in taken and row.status != "FAILED")
     held = _by_inputs(row for row in free if row.request_id in reserved)
     lacking = [job for job in jobs if job.id not in found]
     return Matches(

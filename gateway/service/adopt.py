@@ -183,7 +183,7 @@ class Adopter:
 
     async def _adopt(self, job: Job, row: HistoryRow, now_ms: int) -> None:
         """Give a job its vendor's id; from then on it goes on as any other, if the vendor still has its record."""
-        if _under_way(job, row):
+        if self._is_early(job, row, now_ms):
             return
         if not await self._doubts.claim(row.request_id, job):
             return  # another process was faster with an equal job: the next look tells
@@ -214,8 +214,8 @@ class Adopter:
     async def _not_found(self, doubt: Doubt, now_ms: int, history: History, matches: Matches) -> None:
         job = doubt.job
         row = matches.rows.get(job.id)
-        if row is not None and _under_way(job, row):
-            await self._doubts.note(job, readable=False)
+        if row is not None and self._is_early(job, row, now_ms):
+            await self._doubts.note(job, readable=True)
         if row is not None or job.id in matches.waiting:
             return  # found, or what an equal job that is being sent turns out to be decides
         if not history.complete:
@@ -255,13 +255,18 @@ class Adopter:
     def _next_look_ms(self, doubt: Doubt) -> int:
         return next_look_ms(doubt, self._rules.policy.unknown_after_s)
 
+    def _is_early(self, job: Job, row: HistoryRow, now_ms: int) -> bool:
+        """Tell whether a row can't be relied on yet.
+
+        A sync call that has not ended has no record that could be polled. And a row that FAILED may be that of an equal
+        call which was refused, and has no owner: the job's own, which costs something, may yet appear.
+        """
+        if row.status == "FAILED":
+            return now_ms - job.created_ms < self._rules.policy.unknown_after_s * 1000
+        return job.kind == "sync" and row.status != "COMPLETED"
+
     def _alert(self, job: Job, event: AlertName, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))
-
-
-def _under_way(job: Job, row: HistoryRow) -> bool:
-    """Tell whether a sync call has not ended: it has no record that could be polled, so its row is waited for."""
-    return job.kind == "sync" and row.status not in ENDED
 
 
 def _moment(unix_ms: int) -> str:

@@ -70,6 +70,29 @@ async def test_a_sync_call_ends_by_its_row(desk: Desk, status: str, cost: int | 
     assert len(desk.books.reads) == 5
 
 
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_failed_row_is_believed_late(desk: Desk, kind: str) -> None:
+    """A row that FAILED may be that of an equal call which was refused: the job's own, if it appears, goes first."""
+    job = await desk.doubted(kind=kind)
+    desk.row("refused", status="FAILED")
+    for now_s in (10, 40, 300):
+        await desk.at(now_s)
+    assert await desk.states(job) == [(JobState.UNKNOWN, None)]
+    desk.row("own", status="COMPLETED", cost=CREDIT, at_s=2)
+    await desk.at(899)
+    [(state, upstream_id)] = await desk.states(job)
+    assert (state, upstream_id) == (JobState.COMPLETED if kind == "sync" else JobState.ACCEPTED, "own")
+
+
+async def test_a_failed_row_at_another_time_charges_nobody(desk: Desk) -> None:
+    """A refused call's FAILED row from long before leaves nothing unclear: whosever it is, the job costs nothing."""
+    job = await desk.doubted()
+    desk.row("refused", status="FAILED", at_s=-3600)
+    for now_s in (10, 300, 900):
+        await desk.at(now_s)
+    assert await desk.states(job) == [(JobState.REJECTED, None)]
+
+
 async def test_a_row_that_a_sync_call_took_is_nobody_elses(desk: Desk) -> None:
     """An equal call without a row of its own is not given that of a call that has ended by it."""
     first, second = await desk.doubted(kind="sync"), await desk.doubted(kind="sync", tenant="other")

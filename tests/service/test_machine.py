@@ -35,7 +35,9 @@ KEYS = st.sampled_from((None, None, "k-1", "k-2"))
 COSTS = st.sampled_from((HOLD, HOLD, 7, 15))
 SPANS_S = st.sampled_from((0.5, 2, 5, 10, 20, 45, 120, 400, 1200))
 WORKS: st.SearchStrategy[Work] = st.sampled_from(ROUND)
-STRIKES: st.SearchStrategy[Strike] = st.sampled_from(("die before", "die after", "refuse", "lose the reply"))
+STRIKES: st.SearchStrategy[Strike] = st.sampled_from(
+    ("die before", "die after", "refuse", "lose the reply", "stall", "stall")
+)
 TROUBLES: st.SearchStrategy[Trouble] = st.sampled_from(("lost", "limited", "missing", "stale", "garbage"))
 
 
@@ -126,8 +128,13 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESSES, calls=st.integers(1, 12), strike=STRIKES)
     def strike(self, process: int, calls: int, strike: Strike) -> None:
-        """Have a process die, or its store fail, at one of its next calls to store or vendor, before or after it."""
+        """Have a process die, pause, or its store fail, at one of its next calls to store or vendor."""
         self.world.processes[process].border.arm(calls, strike)
+
+    @rule(process=PROCESSES)
+    def the_pause_ends(self, process: int) -> None:
+        """Let a process go on with what was paused."""
+        self.world.resume(self.world.processes[process])
 
     @rule(trouble=TROUBLES)
     def a_poll_goes_wrong(self, trouble: Trouble) -> None:
@@ -184,7 +191,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.oracle.check_end()
 
 
-@pytest.mark.timeout(600)  # a failure takes minutes to shrink
+@pytest.mark.timeout(600 + EXAMPLES)  # a failure takes minutes to shrink
 def test_whatever_happens_no_job_is_lost_or_paid_twice() -> None:
     """After any step money, slots and states are right; once all is quiet every job has ended at the vendor's bill."""
     run_state_machine_as_test(

@@ -35,7 +35,7 @@ from gateway.service.track import Tracker
 from gateway.service.watchlist import Watchlist
 
 P = TypeVar("P")
-Strike = Literal["die before", "die after", "refuse", "lose the reply"]
+Strike = Literal["die before", "die after", "refuse", "lose the reply", "stall"]
 Work = Literal["beat", "outbox", "watchlist", "track", "orphans", "repair", "adopt"]
 
 
@@ -50,19 +50,24 @@ class Border:
         self.alive = True
         self._strikes: dict[int, Strike] = {}
         self._calls = 0
+        self._stalled: list[asyncio.Future[None]] = []
 
     def arm(self, calls: int, strike: Strike) -> None:
         """Strike at so many calls from now."""
         self._strikes[self._calls + calls] = strike
 
     async def call(self, act: Callable[[], Awaitable[Any]], *, store: bool) -> Any:  # noqa: ANN401 as the port says
-        """Make one call; a store may fail before it, or after it without anybody being told."""
+        """Make one call; a store may fail before it, or after it without anybody being told, and work may be paused."""
         self._check()
         self._calls += 1
         strike = self._strikes.pop(self._calls, None)
         if strike == "die before":
             self.alive = False
         self._check()
+        if strike == "stall":
+            self._stalled.append(asyncio.get_running_loop().create_future())
+            await self._stalled[-1]
+            self._check()
         if strike == "refuse" and store:
             raise StoreUnavailable("down")
         answer = await act()
@@ -72,6 +77,13 @@ class Border:
         if strike == "lose the reply" and store:
             raise StoreUnavailable("the reply was lost")
         return answer
+
+    def resume(self) -> None:
+        """Let go on what is paused."""
+        for pause in self._stalled:
+            if not pause.done():
+                pause.set_result(None)
+        self._stalled.clear()
 
     def _check(self) -> None:
         if not self.alive:

@@ -136,11 +136,15 @@ class World:
 
     def send(self, process: Process, ask: Ask) -> None:
         """Have a process work on a request."""
-        self.do(self._begin(process, ask))
+        self._have(process, self._carry(process, ask))
+
+    def _have(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        """Have a process do something, as far as it gets."""
+        self.do(self._begin(process, work))
         self.bury()
 
-    async def _begin(self, process: Process, ask: Ask) -> None:
-        task = asyncio.get_running_loop().create_task(self._carry(process, ask))
+    async def _begin(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self.callers.setdefault(process, set()).add(task)
 
     async def _carry(self, process: Process, ask: Ask) -> None:
@@ -161,7 +165,15 @@ class World:
     def work(self, process: Process, *pieces: Work) -> None:
         """Have a process do background work."""
         for piece in pieces:
-            self.do(process.work(piece))
+            self._have(process, process.work(piece))
+
+    def resume(self, process: Process) -> None:
+        """Let a process go on with what was paused."""
+
+        async def resumed() -> None:
+            process.border.resume()
+
+        self.do(resumed())
         self.bury()
 
     def pass_time(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test faults bench tools docs image sbom demo run lock clean
+.PHONY: help install check test faults bench tools docs upgrade-data image sbom demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ $(PROMTOOL):
 docs: $(READY) ## the tables that are written from the code: configuration, and the chart's values
 	PYTHONPATH=tests $(BIN)/python -m docs.reference
 	PYTHONPATH=tests $(BIN)/python -m chart.values_table
+
+upgrade-data: $(READY) ## keep what this version writes to its store, for the upgrade test of the next ones
+	PYTHONPATH=tests $(BIN)/python -m upgrade.kept
 
 image: ## the container image, segmind-gateway:<version> (CONTAINER=podman, IMAGE_FLAGS=... for another builder)
 	$(CONTAINER) build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag segmind-gateway:$(VERSION) .

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from redis.asyncio import RedisCluster
+
 from gateway.core.audit import Books, Opening, OpenJob
 from gateway.core.entries import Entry
 from gateway.core.job import JobState
@@ -24,7 +26,7 @@ _LAST_PAGE: Final = 7
 
 
 class RedisLedgers:
-    """`service.audit.Ledgers` and `service.trim.Foldable`. Raises `StoreUnavailable`.
+    """`service.audit.Ledgers`, `service.export.Entries` and `service.trim.Foldable`. Raises `StoreUnavailable`.
 
     Args:
         page: Entries a trip.
@@ -56,6 +58,28 @@ class RedisLedgers:
         if len(reply) == _LAST_PAGE:
             books = _books(reply[3], reply[4], reply[5], read_usage(tenant, periods, reply[6]))
         return LedgerPage(_opening(reply[1]), entries, books, int(reply[0]))
+
+    async def now_ms(self) -> int:
+        """See `Entries.now_ms`."""
+        with store_errors():
+            if isinstance(self._client, RedisCluster):
+                nodes: Any = await self._client.time(target_nodes=RedisCluster.PRIMARIES)
+                clocks = list(nodes.values())
+            else:
+                clocks = [await self._client.time()]
+        return min(int(s) * 1000 + int(us) // 1000 for s, us in clocks)
+
+    async def opening(self, tenant: str) -> Opening:
+        """See `Entries.opening`."""
+        with store_errors():
+            found: Mapping[bytes, bytes] = await self._client.hgetall(keys.opening(tenant))  # type: ignore[assignment]
+        return _opening([word for pair in found.items() for word in pair])
+
+    async def entries(self, tenant: str, after: str, limit: int) -> Sequence[Entry]:
+        """See `Entries.entries`."""
+        with store_errors():
+            found: Any = await self._client.xrange(keys.ledger(tenant), f"({after}" if after else "-", "+", limit)
+        return [_entry(entry_id, [word for pair in said.items() for word in pair]) for entry_id, said in found]
 
     async def ends(self, tenant: str, job_ids: Collection[str]) -> Mapping[str, tuple[str, int]]:
         """See `Ledgers.ends`."""

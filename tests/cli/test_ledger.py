@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 from collections.abc import Callable
 
@@ -53,3 +54,20 @@ def test_verify(applied: Gateway, redis_url: str) -> None:
         "differences": [{"tenant": "b", "what": "total:spent", "ledger": "0", "found": "1"}],
     }  # fmt: skip
     assert applied("ledger", "verify", "--tenant", "team").exit_code == 0
+
+
+def test_export(applied: Gateway) -> None:
+    """CSV with a header and NDJSON hold the same rows; with --after only those that are new, without a header."""
+    lines = applied("ledger", "export").stdout.splitlines()
+    rows = list(csv.DictReader(lines))
+    assert [(row["tenant"], row["kind"], row["holding"], row["charged"]) for row in rows] == [
+        ("team", "hold", "1", "0"),
+        ("b", "hold", "1", "0"),
+    ]
+    told = [json.loads(line) for line in applied("ledger", "export", "--format", "ndjson").stdout.splitlines()]
+    assert [row["id"] for row in told] == [row["id"] for row in rows]
+    assert applied("ledger", "export", "--after", rows[0]["id"]).stdout.splitlines() == lines[2:]
+    assert [
+        row["tenant"] for row in csv.DictReader(applied("ledger", "export", "--tenant", "b").stdout.splitlines())
+    ] == ["b"]
+    assert applied("ledger", "export", "--after", "yesterday").exit_code == 1

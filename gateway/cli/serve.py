@@ -115,7 +115,7 @@ async def serving(settings: Settings, stream: BinaryIO, given: socket.socket | N
             plane.drain()
             logger.info("gateway.draining")
             if server is not None:
-                await _noticed(server, min(NOTICE_S, settings.drain_seconds / 2))
+                await _noticed(server, listener, min(NOTICE_S, settings.drain_seconds / 2))
 
 
 def _start_ops(host: str, settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:
@@ -152,12 +152,14 @@ async def _accepting(plane: DataPlane, listener: socket.socket, drain_s: float) 
         await task
 
 
-async def _noticed(server: uvicorn.Server, within_s: float) -> None:
-    """Wait until no connection is open, for a while."""
+async def _noticed(server: uvicorn.Server, listener: socket.socket, within_s: float) -> None:
+    """Wait until no connection is open, for a while; then take those that the kernel has taken, and no others."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             while server.server_state.connections:  # noqa: ASYNC110  uvicorn's own, which wakes nobody
                 await asyncio.sleep(NOTICE_POLL_S)
+    listener.listen(0)
+    await asyncio.sleep(NOTICE_POLL_S)
 
 
 async def until_signalled() -> None:

@@ -20,6 +20,7 @@ from gateway.web.gate import Gate, is_short
 from gateway.web.problems import problem
 
 HEAD_DEADLINE_S: Final = 10.0
+LAST_WORDS_S: Final = 1.0
 MAX_HEADERS: Final = 100
 MAX_HEAD_BYTES: Final = 32 * 1024
 _ALLOW: Final = (b"allow", b"GET, HEAD, POST")
@@ -50,6 +51,7 @@ class StrictProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Expect a first request soon; a connection too many is told so and closed."""
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
         if self.gate is not None and len(self.connections) > self.gate.max_connections:
             transport.write(self.gate.refusal(self.server_state.default_headers, keep_alive=False))
             transport.close()
@@ -184,6 +186,19 @@ class StrictProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._idle is None:
             self._idle = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
+
+    def shutdown(self) -> None:
+        """End the connection as uvicorn does, but not while a request may well be on its way.
+
+        An idle one that was opened or answered just now has a moment yet; what it asks is answered, and ends it.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        busy = cycle is not None and not cycle.response_complete
+        rest_s = LAST_WORDS_S - (self.loop.time() - self._idle_since)
+        if busy or (rest_s <= 0 and not self._in_head):
+            super().shutdown()
+        elif not self.transport.is_closing():
+            self.loop.call_later(max(rest_s, LAST_WORDS_S / 10), self.shutdown)
 
     def _close_idle(self) -> None:
         """Close a connection that has had nothing to do for long enough; else look again when that may be so."""

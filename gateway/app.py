@@ -75,7 +75,7 @@ async def data_plane(
         client = await stack.enter_async_context(open_store(settings))
         await refuse_unfit(client, settings)
         faults = parse_faults(settings.fault) if settings.fault is not None else FaultPoints()
-        upstream = open_upstream(settings, sink, faults)
+        upstream = open_upstream(settings, sink, faults, learn_balance=gauges.set_upstream_credits)
         stack.push_async_callback(upstream.aclose)
         parts = Parts.assemble(client, upstream, settings, rules=rules, sink=sink, gauges=gauges, faults=faults)
         with contextlib.suppress(StoreUnavailable):

@@ -128,10 +128,14 @@ class Settings(BaseSettings):
     storage_url: Origin = Field("https://workflows-api.segmind.com", description="Segmind's asset upload")
     history_url: Origin = Field("https://api.spotprod.segmind.com", description="Segmind's request history")
     segmind_api_key: Annotated[SecretText, AfterValidator(_header_text)] | None = Field(
-        None, validation_alias="SEGMIND_API_KEY", description="The company's Segmind API key"
+        None,
+        validation_alias="SEGMIND_API_KEY",
+        description="The company's Segmind API key; of several, comma-separated, the first",
     )
     segmind_api_key_file: Path | None = Field(
-        None, validation_alias="SEGMIND_API_KEY_FILE", description="File that holds it; read again when it changes"
+        None,
+        validation_alias="SEGMIND_API_KEY_FILE",
+        description="File with the key, or several, one a line; read again when it changes",
     )
     role: Role = Field("all", description="all, api (no tracker) or tracker (no tenant API)")
     workers: int = Field(1, ge=1, le=64, description="Processes of the data plane")

@@ -21,6 +21,7 @@ from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.learn import Learner
 from gateway.service.lifetime import Drain, Work
+from gateway.service.missing import Missing
 from gateway.service.notify import Notifier
 from gateway.service.outbox import Outbox
 from gateway.service.owing import OwingRepair
@@ -201,6 +202,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         rules=rules,
         throttle=throttle,
         pace=parts.pace,
+        missing=Missing(parts.upstream),
         calls=calls,
         gauges=parts.gauges,
         sink=sink,

@@ -196,6 +196,9 @@ class Gauges(CallWatch, Protocol):
     def set_due_jobs(self, count: int) -> None:
         """Set how many jobs wait for a poll that is due."""
 
+    def set_upstream_credits(self, nano: int) -> None:
+        """Set what is left on the vendor's account, nanocredits. Never logged, and no tenant is told."""
+
     def observe_tracker_lag(self, lag_s: float) -> None:
         """Record by how many seconds a job was polled after it was due."""
 

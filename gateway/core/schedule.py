@@ -17,6 +17,7 @@ FAILURE_MAX_S = 60.0
 _SHARE = 0.05
 _LATE_SHARE = 0.2
 _NEARLY_DONE = 0.8
+_SPREAD = 0.1
 
 
 def next_poll_s(age_s: float, expected_s: float, late_s: float = 0.0) -> float:
@@ -38,6 +39,15 @@ def next_poll_s(age_s: float, expected_s: float, late_s: float = 0.0) -> float:
     if age_s >= min(_NEARLY_DONE * expected_s, URGENT_AFTER_S):
         return max(interval - max(late_s, 0.0), MIN_INTERVAL_S)
     return interval
+
+
+def spread_s(interval_s: float, job_id: str) -> float:
+    """Make an interval up to a tenth longer or shorter, always the same for a job, and a second at least.
+
+    Jobs that were submitted together are not polled together for long.
+    """
+    part = int(job_id[-8:-4], 16) / 0xFFFF
+    return max(interval_s * (1 - _SPREAD + 2 * _SPREAD * part), MIN_INTERVAL_S)
 
 
 def retry_poll_s(age_s: float, unconfirmed_s: float) -> float:

@@ -43,6 +43,7 @@ class VendorState:
     Attributes:
         status: None where the vendor no longer knows the job (404).
         cost: Nanocredits; None where missing or absurd.
+        remaining: Nanocredits left on the company's account, for operators only; None where missing or absurd.
         error: The vendor's text for a FAILED job.
         body: The full result body as received, for a result read.
     """
@@ -52,3 +53,4 @@ class VendorState:
     error: str | None = None
     body: bytes = b""
     content_type: str = "application/json"
+    remaining: int | None = None

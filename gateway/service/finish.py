@@ -27,6 +27,7 @@ THREAD_FROM_BYTES = 256 * 1024
 """Larger results are searched in a thread: their scan takes up to a second, and the event loop must go on."""
 
 GONE = "the vendor no longer knows this job; it was charged at its hold"
+BILLED = "the vendor no longer has this job's result; it was charged what the vendor's history says that it cost"
 
 
 class Finisher:
@@ -93,12 +94,16 @@ class Finisher:
             self._alert(job, "job.released", reason)
         return self._report(done)
 
-    async def expire(self, job: Job, reason: str = GONE) -> Finished:
-        """Charge the hold of a job whose end nobody can tell: it may have been billed."""
-        settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=None, reason=reason)
+    async def expire(self, job: Job, reason: str = GONE, *, cost: int | None = None) -> Finished:
+        """Charge a job whose result nobody can have: what the history says that it cost, else its hold.
+
+        It may have been billed.
+        """
+        settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=cost, reason=reason)
         done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed:
-            self._alert(job, "job.expired", f"{reason}; its hold was charged, compare with the vendor's history")
+            what = "its hold was charged, compare with the vendor's history" if cost is None else "its result is lost"
+            self._alert(job, "job.expired", f"{reason}; {what}")
         return self._report(done)
 
     async def _result(self, job: Job, said: VendorState) -> StoredResult | None:

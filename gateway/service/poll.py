@@ -18,16 +18,23 @@ from gateway.core.ports import (
     Upstream,
 )
 from gateway.core.queue import DueEntry
-from gateway.core.schedule import LAST_CALL_AFTER_S, next_poll_s, overdue_level, retry_poll_s
+from gateway.core.schedule import (
+    FAILURE_MIN_S,
+    LAST_CALL_AFTER_S,
+    VENDOR_TTL_S,
+    next_poll_s,
+    overdue_level,
+    retry_poll_s,
+    spread_s,
+)
 from gateway.core.vendor import CallContext, VendorState
 from gateway.errors import UpstreamError, UpstreamHeldBack, UpstreamInvalidResponse, UpstreamRefused
-from gateway.service.finish import Finisher
+from gateway.service.finish import BILLED, Finisher
+from gateway.service.missing import CONFIRM_S, COUNTED_FROM_S, Missing
 from gateway.service.pace import Pace
 from gateway.service.rules import Rules
 from gateway.service.throttle import Throttle
 
-MISSING_CONFIRM_S = 20.0
-"""A job that the vendor does not know must still be unknown after this long before it counts as EXPIRED."""
 SENDING_RETRY_S = 15.0
 UNKNOWN_RETRY_S = 60.0
 HELD_BACK_RETRY_S = 1.0
@@ -51,6 +58,7 @@ class Poller:
     Args:
         throttle: Told of every answer of the vendor.
         pace: Told of its refusals, for the whole fleet.
+        missing: Told of the jobs that it knows and denies; looks up the latter in its history.
         calls: Calls to the vendor at once; a poll waits for the store before and after its own.
         gauges: Told how late each poll was.
         clock: Unix seconds, Redis's.
@@ -66,6 +74,7 @@ class Poller:
         rules: Rules,
         throttle: Throttle,
         pace: Pace,
+        missing: Missing,
         calls: int,
         gauges: Gauges,
         sink: Sink,
@@ -79,6 +88,7 @@ class Poller:
         self._rules = rules
         self._throttle = throttle
         self._pace = pace
+        self._missing = missing
         self._calls = asyncio.Semaphore(calls)
         self._gauges = gauges
         self._sink = sink
@@ -106,6 +116,7 @@ class Poller:
                 said = await self._upstream.status(job.upstream_id, context)
         except UpstreamError as exc:
             return await self._failed(job, exc)
+        self._missing.note(job, denied=said.status is None)
         self._throttle.accepted()
         self._faults.reach(FaultPoint.POLLED)
         if said.status == "COMPLETED":
@@ -116,9 +127,9 @@ class Poller:
         if said.status == "FAILED":
             await self._finisher.fail(job, said)
             return None
-        now = (await self._ledger.progress(job.tenant, job.id, said.status)).job
         if said.status is None:
-            return await self._missing(now or job)
+            return await self._denied(job)
+        await self._ledger.progress(job.tenant, job.id, said.status)
         return await self._running(job, late_s=late_s)
 
     async def _running(self, job: Job, *, late_s: float) -> float:
@@ -128,7 +139,7 @@ class Poller:
             self._alert(
                 job, "job.overdue", f"running for {age_s:.0f} s; its hold stands until the vendor ends or forgets it"
             )
-        return next_poll_s(age_s, expected_s, late_s)
+        return spread_s(next_poll_s(age_s, expected_s, late_s), job.id)
 
     async def _complete(self, job: Job, upstream_id: str, said: VendorState, context: CallContext) -> float | None:
         """Fetch the result and settle; where it can't be had, by the status alone, but not before it must be."""
@@ -158,11 +169,25 @@ class Poller:
             return result
         return _NoResult(f"the vendor's result reads {result.status or 'not found'}", self._retry_s(job))
 
-    async def _missing(self, job: Job) -> float | None:
-        """Expire a job that the vendor denied twice, some seconds apart."""
-        if job.missing_ms is None or self._since_s(job.missing_ms) < MISSING_CONFIRM_S:
-            return MISSING_CONFIRM_S
-        await self._finisher.expire(job)
+    async def _denied(self, job: Job) -> float | None:
+        """Take a 404: believe it the second time, and not while the vendor denies many, unless its hour is over."""
+        age_s = self._since_s(job.created_ms)
+        if age_s < COUNTED_FROM_S:
+            return FAILURE_MIN_S
+        job = (await self._ledger.progress(job.tenant, job.id, None)).job or job
+        if job.missing_ms is None or self._since_s(job.missing_ms) < CONFIRM_S:
+            return CONFIRM_S
+        if age_s < VENDOR_TTL_S and self._missing.many():
+            return CONFIRM_S
+        row = await self._missing.row(job, round(self._clock() * 1000))
+        if row is not None and row.status == "FAILED":
+            await self._finisher.fail(job, VendorState("FAILED"))
+        elif row is not None and row.status == "COMPLETED":
+            await self._finisher.expire(job, BILLED, cost=row.cost)
+        elif row is not None and age_s < VENDOR_TTL_S:
+            return UNKNOWN_RETRY_S
+        else:
+            await self._finisher.expire(job)
         return None
 
     async def _failed(self, job: Job, exc: UpstreamError) -> float:

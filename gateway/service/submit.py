@@ -23,7 +23,7 @@ from gateway.core.ports import (
 )
 from gateway.core.queue import DueEntry
 from gateway.core.quota import Quota
-from gateway.core.schedule import FIRST_POLL_S
+from gateway.core.schedule import FIRST_POLL_S, spread_s
 from gateway.core.vendor import CallContext
 from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
 from gateway.service.adopt import accept
@@ -238,7 +238,7 @@ class SubmitService:
             # However late the record is, the tracker hears of it then, and not by a repair half a minute later.
             done = await accept(sending.ledger, sending.doubts, job, upstream_id)
             if done.job is not None and done.job.state is JobState.ACCEPTED:
-                self._watchlist.add(DueEntry(job.tenant, job.id, FIRST_POLL_S))
+                self._watchlist.add(DueEntry(job.tenant, job.id, spread_s(FIRST_POLL_S, job.id)))
             return done
 
         accepted = await sending.record(write)

@@ -14,6 +14,8 @@ from gateway.errors import ConfigError
 
 DEFAULT = "default"
 _KEY = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
+_NAMED = re.compile(r"([a-z0-9][a-z0-9-]{0,31})=(.+)", re.ASCII)
+_SEPARATORS = re.compile(r"[,\r\n]+", re.ASCII)
 _MAX_REMEMBERED = 16
 
 _Stamp = tuple[int, int, int]
@@ -31,16 +33,34 @@ class KeyAuth(httpx.Auth):
         yield request
 
 
-class KeyRing:
-    """The company's keys by name: those that are given, and the one in a file that is read again when it changes.
+def parse_keys(text: str) -> dict[str, Secret]:
+    """Read keys, one a line or separated by commas, each ``name=key`` or a key alone; the first is for new jobs.
 
-    A key of the file is named for its digest, so that every process knows the same key by the same name and a job
-    that was sent with the one before is still polled with it, where this process has seen it.
+    A key alone is named for its digest, so that every process knows the same key by the same name, wherever it is set.
+
+    Raises:
+        ConfigError: There is none, or one that can't stand in a header; it is not quoted.
+    """
+    found: dict[str, Secret] = {}
+    for item in filter(None, (item.strip() for item in _SEPARATORS.split(text))):
+        named = _NAMED.fullmatch(item)
+        value = named[2] if named else item
+        name = named[1] if named else f"key-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+        found[name] = Secret(_checked(name, value))
+    if not found:
+        raise ConfigError("there is no upstream key")
+    return found
+
+
+class KeyRing:
+    """The company's keys by name: those that are given, and those in a file that is read again when it changes.
+
+    A job that was sent with a key of before is still polled with it, where this process was given it or has seen it.
 
     Args:
         keys: Named keys, as settings give them.
-        path: File that holds one key; its key is the current one. It is read again when its inode, size or
-            modification time changes; while it is missing or holds no key, the last one stays.
+        path: File that holds keys (`parse_keys`); its first is the current one. It is read again when its inode, size
+            or modification time changes; while it is missing or holds no key, the last ones stay.
         current: Name of the key for new jobs, where there is no file.
 
     Raises:
@@ -96,18 +116,17 @@ class KeyRing:
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
             if stamp == self._stamp:
                 return
-            text = self._path.read_text("ascii").strip()
-        except (OSError, ValueError):
+            found = parse_keys(self._path.read_text("ascii"))
+        except (OSError, ValueError, ConfigError):
             return
-        if _KEY.fullmatch(text):
-            self._stamp = stamp
-            self._adopt(text)
+        self._stamp = stamp
+        self._adopt(found)
 
-    def _adopt(self, text: str) -> None:
-        name = f"file-{hashlib.sha256(text.encode('ascii')).hexdigest()[:8]}"
-        self._keys.pop(name, None)
-        self._keys[name] = Secret(text)
-        self._current = name
+    def _adopt(self, found: Mapping[str, Secret]) -> None:
+        for name in found:
+            self._keys.pop(name, None)
+        self._keys |= found
+        self._current = next(iter(found))
         read = [known for known in self._keys if known not in self._fixed]
         for oldest in read[:-_MAX_REMEMBERED]:
             del self._keys[oldest]

@@ -17,8 +17,9 @@ from gateway.core.adoption import History
 from gateway.core.breaker import BreakerName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
+from gateway.core.retry import RetryBudget
 from gateway.core.vendor import CallContext, VendorAnswer, VendorState
-from gateway.errors import UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
+from gateway.errors import UpstreamAmbiguous, UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
 from gateway.upstream import history, wire
 from gateway.upstream.auth import KeyRing
 from gateway.upstream.call import Call, Record, host_of
@@ -32,6 +33,10 @@ T = TypeVar("T")
 RETRY_BASE_S: Final = 0.1
 _KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _JOB_STATUSES: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY})
+
+
+def forget(_: int) -> None:
+    """Learn nothing."""
 
 
 class SegmindUpstream:
@@ -48,11 +53,12 @@ class SegmindUpstream:
         transport: From `gateway.upstream.transport.open_transport`; closed by `aclose`.
         limits: Largest answers.
         timeouts: Longest waits.
-        attempts: How often a write is tried while provably nothing leaves; a read is tried once.
+        attempts: How often a write is tried while provably nothing leaves. A tenth of the reads may be tried again.
         sleep: Waits that many seconds between attempts.
         jitter: Returns a number from 0 to 1.
         clock: Monotonic seconds, for latencies.
         wall: Unix seconds.
+        learn_balance: See `Exchange`.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class SegmindUpstream:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        learn_balance: Callable[[int], None] = forget,
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._urls: Mapping[BreakerName, str] = {
@@ -83,11 +90,21 @@ class SegmindUpstream:
         self._limits = limits
         self._timeouts = timeouts
         self._attempts = attempts
+        self._retries = RetryBudget()
         self._sleep = sleep
         self._jitter = jitter
         self._transport = transport
+        self._learn_balance = learn_balance
         self._exchange = Exchange(
-            transport, keys, hosts, timeouts=timeouts, sink=sink, clock=clock, wall=wall, faults=faults
+            transport,
+            keys,
+            hosts,
+            timeouts=timeouts,
+            sink=sink,
+            clock=clock,
+            wall=wall,
+            learn_balance=learn_balance,
+            faults=faults,
         )
 
     async def aclose(self) -> None:
@@ -156,15 +173,25 @@ class SegmindUpstream:
     ) -> T:
         """Read with the key that a job was sent with; where that one is no longer good, with the current one."""
         *former, current = self._keys.candidates(context.upstream_key)
+        self._retries.called()
         for key in former:
             try:
-                call = self._get(operation, path, key, context, max_bytes)
-                return await self._exchange.ask(call, decode, attempt=1)
+                return await self._asked(self._get(operation, path, key, context, max_bytes), decode, attempt=1)
             except UpstreamRefused as refusal:
                 if refusal.status not in _KEY_REFUSED:
                     raise
         call = self._get(operation, path, current, context, max_bytes)
-        return await self._exchange.ask(call, decode, attempt=1 + len(former))
+        return await self._asked(call, decode, attempt=1 + len(former))
+
+    async def _asked(self, call: Call, decode: Callable[[wire.Answer, Record], T], *, attempt: int) -> T:
+        """Read; where the connection failed or broke, once more, if the budget has a retry left."""
+        try:
+            return await self._exchange.ask(call, decode, attempt=attempt)
+        except (UpstreamUnsent, UpstreamAmbiguous) as failure:
+            if not (_broke(failure) and self._retries.take()):
+                raise
+        await self._sleep(RETRY_BASE_S * (0.5 + self._jitter()))
+        return await self._exchange.ask(call, decode, attempt=attempt + 1)
 
     async def _tried(self, attempt: Callable[..., Awaitable[T]]) -> T:
         """Try again, with growing and jittered pauses, while provably nothing leaves this process."""
@@ -211,12 +238,21 @@ class SegmindUpstream:
     def _state(self, answer: wire.Answer, record: Record, *, full: bool) -> VendorState:
         state = wire.state(answer, self._keys.secrets(), full=full)
         record.cost = state.cost
+        if state.remaining is not None:
+            self._learn_balance(state.remaining)
         return state
 
     def _uploaded(self, answer: wire.Answer, _: Record) -> VendorAnswer:
         wire.json_object(answer)
         headers = wire.response_headers(answer.headers, self._keys.secrets())
         return VendorAnswer(answer.status, headers, answer.body)
+
+
+def _broke(failure: UpstreamUnsent | UpstreamAmbiguous) -> bool:
+    """Tell whether a connection failed or broke; silence and an answer of the vendor's are no reason to hurry."""
+    if isinstance(failure, UpstreamAmbiguous):
+        return failure.status is None and not failure.timed_out
+    return not isinstance(failure, UpstreamHeldBack)
 
 
 def _submitted(answer: wire.Answer, record: Record) -> str:

@@ -39,6 +39,7 @@ class Exchange:
         sink: Takes the events.
         clock: Monotonic seconds, for latencies.
         wall: Unix seconds, for the vendor's reset times.
+        learn_balance: Told what is left on the company's account, nanocredits, where an answer says so.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Exchange:
         sink: Sink,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        learn_balance: Callable[[int], None],
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._transport = transport
@@ -60,6 +62,7 @@ class Exchange:
         self._sink = sink
         self._clock = clock
         self._wall = wall
+        self._learn_balance = learn_balance
         self._faults = faults
 
     async def ask(self, call: Call, decode: Callable[[wire.Answer, Record], T], *, attempt: int) -> T:
@@ -137,6 +140,9 @@ class Exchange:
     async def _open(self, call: Call, record: Record, deadline: float) -> httpx.Response:
         response = await at_edge(self._send(call, deadline))
         record.status = response.status_code
+        remaining = vendor_credits(response.headers.get("x-remaining-credits"))
+        if remaining is not None:
+            self._learn_balance(remaining)
         return response
 
     async def _send(self, call: Call, deadline: float) -> httpx.Response:

@@ -154,6 +154,7 @@ def state(answer: Answer, secrets: Sequence[Secret], *, full: bool) -> VendorSta
     return VendorState(
         status,
         cost=vendor_credits(cost),
+        remaining=vendor_credits(metrics.get("remaining_credits")) if isinstance(metrics, dict) else None,
         error=_words(answer.body, secrets) if status == "FAILED" else None,
         body=answer.body if full or status == "FAILED" else b"",
         content_type=answer.headers.get("content-type", "application/json"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from gateway.core.schedule import (
     next_poll_s,
     overdue_level,
     retry_poll_s,
+    spread_s,
 )
 
 AGES = st.floats(0, 2 * VENDOR_TTL_S)
@@ -84,3 +87,18 @@ def test_a_job_is_overdue_at_three_times_its_latency_and_at_50_minutes(
 ) -> None:
     """There are two alerts, and the second comes for every job."""
     assert overdue_level(age_s, expected_s) == level
+
+
+@given(st.floats(1, 15), st.uuids(version=4))
+def test_intervals_are_spread_by_the_job(interval_s: float, job: uuid.UUID) -> None:
+    """A job's intervals are a tenth longer or shorter, the same one each time, and never below a second."""
+    spread = spread_s(interval_s, str(job))
+    assert max(0.9 * interval_s, MIN_INTERVAL_S) - 1e-9 <= spread <= 1.1 * interval_s + 1e-9
+    assert spread == spread_s(interval_s, str(job))
+
+
+def test_a_burst_of_submits_does_not_stay_a_burst_of_polls() -> None:
+    """A thousand jobs of one moment are polled over a fifth of the interval, evenly."""
+    waits = sorted(spread_s(10, str(uuid.uuid4())) for _ in range(1000))
+    assert (waits[0] < 9.1, waits[-1] > 10.9) == (True, True)
+    assert 9.8 < waits[500] < 10.2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Literal
 
 import pytest
 from support.ledger import CREDIT
@@ -8,13 +10,17 @@ from support.tracking import TENANT, Replica, Rig
 
 from gateway.core.job import Job, JobState
 from gateway.core.queue import DueEntry
-from gateway.core.schedule import VENDOR_TTL_S
+from gateway.core.schedule import FAILURE_MIN_S, VENDOR_TTL_S
 from gateway.sandbox import Fault
-from gateway.service.poll import MISSING_CONFIRM_S, SENDING_RETRY_S, UNKNOWN_RETRY_S
+from gateway.service.missing import CONFIRM_S, COUNTED_FROM_S, MANY
+from gateway.service.poll import SENDING_RETRY_S, UNKNOWN_RETRY_S
 
 HOLD = 941_500_000
 LONG_S = 620.0
 """Longer than a Kling job ever takes."""
+
+
+NO_HISTORY = Fault(action="respond", on=("history",), status=500, body={"error": "no"})
 
 
 def entry(job: Job, late_s: float = 0.0) -> DueEntry:
@@ -28,7 +34,7 @@ async def test_a_running_job_is_confirmed_and_polled_again(rig: Rig, replica: Re
     await rig.pass_time(100)
     wait_s = await replica.poller.poll(entry(job))
     seen = await rig.find(job)
-    assert wait_s == 15
+    assert wait_s == pytest.approx(15, rel=0.1)
     assert (seen.state, seen.vendor_status) == (JobState.ACCEPTED, "PROCESSING")
     assert seen.confirmed_ms is not None
     assert seen.confirmed_ms - seen.created_ms >= 100_000
@@ -103,13 +109,16 @@ async def test_words_out_of_order_take_nothing_back(rig: Rig, replica: Replica) 
 
 
 async def test_a_job_that_the_vendor_denies_twice_has_expired(rig: Rig, replica: Replica) -> None:
-    """A 404 is confirmed some seconds later; then the job is charged at its hold, with an alert, once."""
+    """After a minute, a 404 is confirmed some seconds later; then the hold is charged, with an alert, once."""
     job = await rig.start()
-    rig.vendor.sandbox.faults.add(Fault(action="not_found", on=("status",)))
+    rig.vendor.sandbox.faults.add(Fault(action="not_found", on=("status",)), NO_HISTORY)
+    assert await replica.poller.poll(entry(job)) == FAILURE_MIN_S
+    assert (await rig.find(job)).missing_ms is None
+    await rig.pass_time(COUNTED_FROM_S)
     for _ in range(2):
-        assert await replica.poller.poll(entry(job)) == MISSING_CONFIRM_S
+        assert await replica.poller.poll(entry(job)) == CONFIRM_S
     assert (await rig.find(job)).state is JobState.ACCEPTED
-    await rig.pass_time(MISSING_CONFIRM_S)
+    await rig.pass_time(CONFIRM_S)
     for _ in range(2):
         assert await replica.poller.poll(entry(job)) is None
     seen = await rig.find(job)
@@ -118,15 +127,53 @@ async def test_a_job_that_the_vendor_denies_twice_has_expired(rig: Rig, replica:
     assert rig.alerts() == ["job.expired"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("COMPLETED", JobState.EXPIRED), ("FAILED", JobState.FAILED), ("PROCESSING", None)]
+)
+async def test_the_history_tells_what_a_denied_job_cost(
+    rig: Rig, replica: Replica, outcome: Literal["COMPLETED", "FAILED", "PROCESSING"], state: JobState | None
+) -> None:
+    """What the history lists as COMPLETED is charged at its real cost, FAILED is released, PENDING goes on."""
+    faults = rig.vendor.sandbox.faults
+    rig.vendor_clock.now = time.time()  # the history is asked by Redis's days
+    faults.add(Fault(action="outcome", outcome=outcome), Fault(action="not_found", on=("status",)))
+    job = await rig.start()
+    await rig.pass_time(LONG_S)
+    assert await replica.poller.poll(entry(job)) == CONFIRM_S
+    await rig.pass_time(CONFIRM_S)
+    assert await replica.poller.poll(entry(job)) == (None if state else UNKNOWN_RETRY_S)
+    seen = await rig.find(job)
+    [accepted] = rig.vendor.sandbox.jobs
+    assert seen.state is (state or JobState.ACCEPTED)
+    billed = round(accepted.billed * CREDIT)
+    assert await rig.money() == ((billed, 0) if state else (0, HOLD))
+    assert seen.estimated is False
+
+
+async def test_a_vendor_that_denies_many_jobs_expires_none(rig: Rig, replica: Replica) -> None:
+    """While the vendor denies most jobs none of them is given up, until its hour is over for one."""
+    jobs = [await rig.start() for _ in range(MANY)]
+    rig.vendor.sandbox.faults.add(Fault(action="not_found", on=("status",)), NO_HISTORY)
+    await rig.pass_time(COUNTED_FROM_S)
+    for _ in range(3):
+        assert {await replica.poller.poll(entry(job)) for job in jobs} == {CONFIRM_S}
+        await rig.pass_time(CONFIRM_S)
+    assert await rig.money() == (0, MANY * HOLD)
+    await rig.pass_time(VENDOR_TTL_S)
+    assert {await replica.poller.poll(entry(job)) for job in jobs} == {None}
+    assert await rig.money() == (MANY * HOLD, 0)
+
+
 async def test_a_single_404_is_forgotten(rig: Rig, replica: Replica) -> None:
     """A job that the vendor knows again is not expired by an older denial."""
     job = await rig.start()
     faults = rig.vendor.sandbox.faults
+    await rig.pass_time(COUNTED_FROM_S)
     for _ in range(2):
         faults.replace([Fault(action="not_found", on=("status",))])
-        assert await replica.poller.poll(entry(job)) == MISSING_CONFIRM_S
+        assert await replica.poller.poll(entry(job)) == CONFIRM_S
         faults.replace(())
-        await rig.pass_time(MISSING_CONFIRM_S)
+        await rig.pass_time(CONFIRM_S)
         assert await replica.poller.poll(entry(job)) is not None
     assert (await rig.find(job)).missing_ms is None
 

@@ -12,7 +12,7 @@ from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S, URGENT_AFTER_S
 from gateway.sandbox import Fault
 from gateway.service.clock import StoreClock
-from gateway.service.poll import MISSING_CONFIRM_S
+from gateway.service.missing import CONFIRM_S
 from gateway.service.sweep import Sweep
 from gateway.service.track import BUSY_S, IDLE_S, LEASE_S, RENEW_S
 from gateway.store import keys
@@ -144,7 +144,7 @@ async def test_an_outage_of_50_minutes_loses_no_result(rig: Rig) -> None:
     replica = rig.replica()
     await sweep(rig).repair()
     await replica.turn()
-    await rig.pass_time(MISSING_CONFIRM_S)
+    await rig.pass_time(CONFIRM_S)
     await replica.turn()
     assert [((await rig.find(job)).state, (await rig.find(job)).has_result) for job in saved] == [
         (JobState.COMPLETED, True)

@@ -22,6 +22,7 @@ from gateway.service.finish import Finisher
 from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.learn import Learner
+from gateway.service.missing import Missing
 from gateway.service.outbox import Outbox
 from gateway.service.pace import Pace
 from gateway.service.poll import Poller
@@ -143,6 +144,7 @@ class Process:
         figures = Figures()
         poller = Poller(
             ledger=ledger, jobs=jobs, upstream=upstream, finisher=finisher, rules=rules, throttle=throttle, pace=pace,
+            missing=Missing(upstream, clock),
             calls=4, gauges=figures, sink=sink, clock=store_clock,
         )  # fmt: skip
         self._tracker = Tracker(

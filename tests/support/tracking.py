@@ -25,6 +25,7 @@ from gateway.sandbox.server import Running, running
 from gateway.service.clock import StoreClock
 from gateway.service.finish import Finisher
 from gateway.service.learn import Learner
+from gateway.service.missing import Missing
 from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.rules import Rules
@@ -50,6 +51,7 @@ class Figures:
 
     jobs: Mapping[str, int] = field(default_factory=dict)
     due: int = 0
+    credits_nano: int = 0
     lags_s: list[float] = field(default_factory=list)
     budgets: Mapping[str, Sequence[Window]] = field(default_factory=dict)
 
@@ -66,6 +68,10 @@ class Figures:
     def set_due_jobs(self, count: int) -> None:
         """See `Gauges.set_due_jobs`."""
         self.due = count
+
+    def set_upstream_credits(self, nano: int) -> None:
+        """See `Gauges.set_upstream_credits`."""
+        self.credits_nano = nano
 
     def observe_tracker_lag(self, lag_s: float) -> None:
         """See `Gauges.observe_tracker_lag`."""
@@ -127,6 +133,7 @@ class Rig:
             rules=self.rules,
             throttle=throttle,
             pace=pace,
+            missing=Missing(self.upstream, monotonic),
             calls=WINDOW,
             gauges=figures,
             sink=self.events.append,

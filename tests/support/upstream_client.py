@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from gateway.core.events import Event, UpstreamCall
 from gateway.core.tenant import Secret
 from gateway.core.vendor import CallContext
 from gateway.upstream.auth import KeyRing
-from gateway.upstream.client import SegmindUpstream
+from gateway.upstream.client import SegmindUpstream, forget
 from gateway.upstream.transport import Limits, Timeouts, open_transport
 
 KEY = "SG_00112233aabbccdd"
@@ -47,6 +48,7 @@ def bench(
     keys: KeyRing | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts = QUICK,
+    learn_balance: Callable[[int], None] = forget,
     **transport: Any,  # noqa: ANN401 passed on as it is
 ) -> Bench:
     """Open a client; the caller closes it."""
@@ -70,6 +72,7 @@ def bench(
         limits=limits,
         timeouts=timeouts,
         sleep=sleep,
+        learn_balance=learn_balance,
         jitter=lambda: 0.5,
         wall=lambda: 1_700_000_000.0,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.tenant import Secret
 from gateway.errors import ConfigError
-from gateway.upstream.auth import KeyAuth, KeyRing
+from gateway.upstream.auth import KeyAuth, KeyRing, parse_keys
 
 OLD, NEW = "SG_0000000000000001", "SG_0000000000000002"
 
@@ -100,3 +100,23 @@ def test_no_key_at_all(tmp_path: Path) -> None:
     for keys, path in (({}, None), ({}, tmp_path / "missing"), ({"other": Secret(OLD)}, None)):
         with pytest.raises(ConfigError):
             KeyRing(keys, path=path)
+
+
+def test_several_keys_in_one_setting() -> None:
+    """Named or not, by lines or commas: the first is for new jobs; a key alone has the same name wherever it is set."""
+    keys = parse_keys(f"new={NEW}, {OLD}\n")
+    (name,) = parse_keys(OLD)
+    assert {known: key.reveal() for known, key in keys.items()} == {"new": NEW, name: OLD}
+    assert next(iter(keys)) == "new"
+    assert OLD not in name
+
+
+def test_a_former_key_in_the_file_is_known_after_a_restart(tmp_path: Path) -> None:
+    """The new key on the first line, the one before below it: jobs that the old one sent are polled with it first."""
+    path = tmp_path / "key"
+    path.write_text(OLD)
+    before = KeyRing({}, path=path).current
+    rewrite(path, f"{NEW}\n{OLD}\n")
+    ring = KeyRing({}, path=path)
+    assert ring.secret(ring.current).reveal() == NEW
+    assert ring.candidates(before) == (before, ring.current)

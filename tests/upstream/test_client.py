@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.raw_upstream import RawUpstream, answers
+from support.raw_upstream import RawUpstream, answers, drops
 from support.upstream_client import CONTEXT, KEY, MODEL, TRACE, Bench
 
 from gateway.core.tenant import Secret
 from gateway.core.vendor import CallContext, VendorState
-from gateway.errors import InvalidRequest, UpstreamInvalidResponse, UpstreamRefused
+from gateway.errors import InvalidRequest, UpstreamAmbiguous, UpstreamInvalidResponse, UpstreamRefused
 from gateway.upstream.auth import KeyRing
 from gateway.upstream.transport import Limits
 from gateway.upstream.wire import Balance
@@ -193,3 +194,38 @@ async def test_a_rotated_key_takes_effect_at_once(
     await made.client.status("v-1", CallContext(upstream_key=old))
     assert [request.headers["x-api-key"] for request in vendor.requests] == [OTHER, KEY, OTHER]
     assert made.client.current_key() != old
+
+
+async def test_a_read_whose_connection_broke_is_made_again_within_the_budget(made: Bench, vendor: RawUpstream) -> None:
+    """A tenth of the reads may be tried again, once, where the connection broke; not after an answer of the vendor."""
+    vendor.reply = answers(200, {"status": "QUEUED"})
+    for _ in range(11):
+        await made.client.status("v-1", CONTEXT)
+    # On a connection that was used before, aiohttp itself reads again, once.
+    replies = [drops, drops, answers(200, {"status": "PROCESSING"})]
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        await replies.pop(0)(writer)
+
+    vendor.reply = reply
+    assert (await made.client.status("v-1", CONTEXT)).status == "PROCESSING"
+    assert [(call.outcome, call.attempt) for call in made.calls[-2:]] == [("ambiguous", 1), ("ok", 2)]
+    for failing in (drops, answers(503, {"error": "down"})):
+        vendor.reply = failing
+        with pytest.raises(UpstreamAmbiguous):
+            await made.client.status("v-1", CONTEXT)
+        assert made.calls[-1].attempt == 1
+
+
+async def test_the_balance_is_learned_from_answers(opened: Callable[..., Bench], vendor: RawUpstream) -> None:
+    """What is left on the account is taken from the body's metrics or the header; the caller does not get it."""
+    learned: list[int] = []
+    made = opened(vendor.url, learn_balance=learned.append)
+    body = {"status": "COMPLETED", "metrics": {"cost": 1, "remaining_credits": 12.5}}
+    vendor.reply = answers(200, body)
+    await made.client.result("v-1", CONTEXT)
+    vendor.reply = answers(200, b"image", "x-cost: 0.1", "x-remaining-credits: 12.4", content_type="image/png")
+    stream = await made.client.sync(MODEL, b"{}", {}, CONTEXT)
+    assert "x-remaining-credits" not in stream.headers
+    await stream.aclose()
+    assert learned == [12_500_000_000, 12_400_000_000]

@@ -8,9 +8,11 @@ TOOLS_READY := $(TOOLS)/.ready
 PROMTOOL := $(TOOLS)/bin/promtool
 HELM_PARTS := $(TOOLS)/helm-parts
 CONTAINER ?= docker
+SEED := $(or $(SEED),$(shell date +%s))
+DURATION ?= 600
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)
 
-.PHONY: help install check test faults bench tools docs upgrade-data image sbom demo run lock clean
+.PHONY: help install check test faults chaos bench tools docs upgrade-data image sbom demo run lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -35,6 +37,9 @@ test: $(READY) $(TOOLS_READY) $(PROMTOOL) ## the whole suite, on real Valkey
 faults: $(READY) ## the crash matrix with 200 kills at each fault point, the other faults, and 10,000 random runs (FAULTS="-k sent")
 	$(BIN)/python -m pytest tests/faults -n 2 --kills 200 $(FAULTS)
 	FAULTS_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/test_machine.py
+
+chaos: $(READY) ## two processes, random kills and broken links for DURATION seconds; SEED repeats a run
+	$(BIN)/python -m pytest tests/faults/test_chaos.py -s --seed $(SEED) --seconds $(DURATION) $(FAULTS)
 
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

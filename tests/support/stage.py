@@ -31,6 +31,7 @@ LONG_AGO_MS: Final = 60_000
 TURNS: Final = ("orphans", "repair", "adopt")
 IN_PROGRESS: Final = 409
 UNAVAILABLE: Final = 503
+_DEAD: Final[Mapping[str, Any]] = {"event": "ended"}
 _HASTEN: Final = """
 for _, job in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], -ARGV[2], job) end
 for n = 1, #KEYS - 1 do
@@ -80,9 +81,14 @@ class Stage:
 
     async def start(self, role: str = "all", *faults: tuple[FaultPoint, int, FaultAction], **env: str) -> Member:
         """Start a process, with faults if wanted; it takes requests when this returns."""
-        child = await self.fork(role, *faults, **env)
+        member = await self.started(child := await self.fork(role, *faults, **env))
+        assert member is not None, child.log.read_text()
+        return member
+
+    async def started(self, child: Child) -> Member | None:
+        """Wait until a process takes requests; None where it has ended before."""
         said = await eventually(lambda: _started(child))
-        return Member(child, said.get("url", ""), f"http://127.0.0.1:{said.get('ops_port')}")
+        return None if said is _DEAD else Member(child, said.get("url", ""), f"http://127.0.0.1:{said.get('ops_port')}")
 
     async def fork(self, role: str, *faults: tuple[FaultPoint, int, FaultAction], **env: str) -> Child:
         """Start a process, and don't wait until it has started: it may be dead by then."""
@@ -156,8 +162,8 @@ class Stage:
 
 
 async def _started(child: Child) -> Mapping[str, Any] | None:
-    assert not child.ended.done(), child.log.read_text()
-    return next((line for line in child.lines() if line.get("event") == "gateway.started"), None)
+    started = next((line for line in child.lines() if line.get("event") == "gateway.started"), None)
+    return _DEAD if started is None and child.ended.done() else started
 
 
 async def _url(child: Child) -> str | None:

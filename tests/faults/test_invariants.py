@@ -66,5 +66,8 @@ def test_what_is_not_known_yet() -> None:
     unknown = replace(JOB, state=JobState.UNKNOWN, upstream_id=None, cost=None)
     waiting = replace(BOOKS, jobs=[unknown], ledger=BOOKS.ledger[:1], windows=[Window("total", 20, 0, 20)])
     assert violations(waiting) == []
+    by_policy = replace(unknown, state=JobState.EXPIRED, cost=20)
+    charged = [Window("total", 20, 20, 0)]
+    assert violations(replace(BOOKS, jobs=[by_policy], windows=charged)) == []
     failed_sync = replace(BOOKS, accepted=[{**RECORD, "billed": "0"}], windows=[Window("total", 20, 0, 0)])
     assert violations(replace(failed_sync, jobs=[replace(unknown, state=JobState.REJECTED)])) == []

@@ -115,7 +115,7 @@ def _limits(books: Books) -> Iterator[str]:
 
 
 def _lost(books: Books) -> Iterator[str]:
-    """4: who was accepted is reachable by its owner, or UNKNOWN and to be found by its inputs.
+    """4: who was accepted is reachable by its owner, or UNKNOWN, or was UNKNOWN until policy charged it at its hold.
 
     A sync call that failed is accepted too, but its 500 names no id and bills nothing: its job has ended without one.
     """
@@ -125,8 +125,9 @@ def _lost(books: Books) -> Iterator[str]:
         if record["request_id"] in found:
             continue
         inputs = fingerprint(record["model"], record["body"])
-        states = [JobState.UNKNOWN] if billed_nano(record) else [JobState.REJECTED, JobState.FAILED, JobState.UNKNOWN]
-        state = next((state for state in states if without[state, inputs]), None)
+        states = [JobState.UNKNOWN, JobState.EXPIRED]
+        free = [] if billed_nano(record) else [JobState.REJECTED, JobState.FAILED]
+        state = next((state for state in (*states, *free) if without[state, inputs]), None)
         if state is None:
             yield f"{record['body']['prompt']!r}, accepted as {record['request_id']}, is on record nowhere"
         else:

@@ -94,7 +94,11 @@ class StoredResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """A charge. ``cost`` None: the vendor reported none that makes sense; the hold is charged, flagged estimated."""
+    """A charge. ``cost`` None: the vendor reported none that makes sense; the hold is charged, flagged estimated.
+
+    Attributes:
+        sending: Only while the job is being sent: the id of an UNKNOWN one may be another's by now.
+    """
 
     tenant: str
     job_id: str
@@ -104,6 +108,7 @@ class Settlement:
     upstream_id: str | None = None
     reason: str = ""
     actor: str = "tracker"
+    sending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,16 +62,19 @@ async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> 
 
 async def _adopted(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
     """Give a job the vendor's id that it has claimed."""
-    return await _needed(doubts, job, upstream_id, await ledger.adopt(job.tenant, job.id, upstream_id))
+    return await needed(doubts, job, upstream_id, await ledger.adopt(job.tenant, job.id, upstream_id))
 
 
-async def _needed(doubts: Doubts, job: Job, upstream_id: str, done: Finished) -> Finished:
-    """Give back the claim of a job that was given another id meanwhile: it has no use for two.
+async def needed(doubts: Doubts, job: Job, upstream_id: str, done: Finished) -> Finished:
+    """Give back the claim of a job that was given another id meanwhile, or was refused: it has no use for this one.
 
-    An equal job needs the other: else nobody would find that job in the history, and it would be released though the
+    An equal job needs it: else nobody would find that job in the history, and it would be released though the
     vendor bills it.
     """
-    if not done.changed and done.job is not None and done.job.upstream_id not in {None, upstream_id}:
+    now = done.job
+    if done.changed or now is None or now.upstream_id == upstream_id:
+        return done
+    if now.upstream_id is not None or now.state is JobState.REJECTED:
         await doubts.disclaim(upstream_id, job)
     return done
 
@@ -190,7 +193,7 @@ class Adopter:
         self._faults.reach(FaultPoint.ADOPTED)
         if job.kind == "sync":
             done = await self._end_by(replace(job, upstream_id=row.request_id), row)
-            await _needed(self._doubts, job, row.request_id, done)
+            await needed(self._doubts, job, row.request_id, done)
             return
         done = await _adopted(self._ledger, self._doubts, job, row.request_id)
         if not done.changed or done.job is None:

@@ -56,8 +56,11 @@ class Finisher:
         self._sink = sink
         self._faults = faults
 
-    async def complete(self, job: Job, said: VendorState, *, actor: str = "tracker") -> Finished:
-        """Charge what the vendor reported, or the hold where it reported nothing that makes sense; keep the result."""
+    async def complete(self, job: Job, said: VendorState, *, actor: str = "tracker", sending: bool = False) -> Finished:
+        """Charge what the vendor reported, or the hold where it reported nothing that makes sense; keep the result.
+
+        With ``sending`` only a job that is still being sent: see `Settlement`.
+        """
         result = await self._result(job, said)
         settlement = Settlement(
             tenant=job.tenant,
@@ -67,6 +70,7 @@ class Finisher:
             result=result,
             upstream_id=job.upstream_id,
             actor=actor,
+            sending=sending,
         )
         done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed and said.cost is None:

@@ -15,11 +15,12 @@ from gateway.core.credits import format_credits
 from gateway.core.events import Alert
 from gateway.core.failure import describe
 from gateway.core.faultpoints import FaultPoint
-from gateway.core.job import Job
-from gateway.core.movements import Admission, Admitted, Denied
+from gateway.core.job import Job, JobState
+from gateway.core.movements import Admission, Admitted, Denied, Finished
 from gateway.core.ports import Jobs, SyncStream
 from gateway.core.vendor import VendorState
 from gateway.errors import StoreUnavailable, UpstreamError
+from gateway.service.adopt import needed
 from gateway.service.finish import Finisher
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
 from gateway.service.room import Lease, Room
@@ -171,11 +172,26 @@ class SyncService:
         job = replace(job, upstream_id=stream.upstream_id)
         self._sending.faults.reach(FaultPoint.ANSWERED)
         try:
-            await self._finisher.complete(job, said, actor="gateway")
+            await self._complete(job, said)
         except StoreUnavailable:
-            self._sending.outbox.keep(lambda: self._finisher.complete(job, said, actor="gateway"), lease.release)
+            self._sending.outbox.keep(lambda: self._complete(job, said), lease.release)
         else:
             lease.release()
+
+    async def _complete(self, job: Job, said: VendorState) -> Finished:
+        """Settle; a call that was given up on meanwhile must claim its id first, as in `adopt.accept`.
+
+        Where an equal job has claimed it, this one stays UNKNOWN and ends by the other's row.
+        """
+        done = await self._finisher.complete(job, said, actor="gateway", sending=True)
+        if done.job is None or done.job.state is not JobState.UNKNOWN:
+            return done
+        doubts, upstream_id = self._sending.doubts, job.upstream_id
+        if upstream_id is None:
+            return await self._finisher.complete(job, said, actor="gateway")
+        if not await doubts.claim(upstream_id, job):
+            return done
+        return await needed(doubts, job, upstream_id, await self._finisher.complete(job, said, actor="gateway"))
 
 
 def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:

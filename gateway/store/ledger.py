@@ -167,8 +167,9 @@ class RedisLedger:
             "settle",
             [*_ending_keys(s.tenant, s.job_id), keys.upstream(s.tenant, s.upstream_id or _NO_KEY)],
             [
-                s.job_id, s.state, _from(s.state), "" if s.cost is None else s.cost, s.upstream_id or "", s.reason,
-                s.actor, *self._ttls_ms(), *await _result_fields(s.result),
+                s.job_id, s.state, JobState.SENDING if s.sending else _from(s.state),
+                "" if s.cost is None else s.cost, s.upstream_id or "", s.reason, s.actor,
+                *self._ttls_ms(), *await _result_fields(s.result),
             ],
             bulk=_large(s.result),
         )  # fmt: skip

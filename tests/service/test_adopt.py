@@ -10,7 +10,7 @@ from support.ledger import CREDIT, entries
 from gateway.core.adoption import FIRST_LOOK_S
 from gateway.core.events import JobEnded
 from gateway.core.job import JobState
-from gateway.core.movements import Finished
+from gateway.core.movements import Finished, Release
 from gateway.core.policy import Policy
 from gateway.errors import UpstreamInvalidResponse
 from gateway.service.adopt import accept
@@ -257,6 +257,22 @@ async def test_a_claim_that_came_too_late(desk: Desk) -> None:
     desk.row("v2", 2)
     await desk.at(15)
     assert await desk.states(late, equal) == [(JobState.ACCEPTED, "v1"), (JobState.ACCEPTED, "v2")]
+
+
+async def test_a_claim_of_a_job_that_was_refused(desk: Desk) -> None:
+    """A job that its own process had refused just now, after all, gives its claim back, and an equal job takes it."""
+    refused, equal = await desk.doubted(), await desk.doubted(tenant="other")
+
+    class Refused(RedisLedger):
+        async def adopt(self, tenant: str, job_id: str, upstream_id: str) -> Finished:
+            await super().release(Release(tenant=tenant, job_id=job_id, state=JobState.REJECTED, reason="no"))
+            return await super().adopt(tenant, job_id, upstream_id)
+
+    late = Refused(desk.store.scripts, load_scripts(), Policy, EpochGuard(desk.store.client))
+    await accept(late, desk.store.doubts, refused, "v1")
+    desk.row("v1", 1)
+    await desk.at(15)
+    assert await desk.states(refused, equal) == [(JobState.REJECTED, None), (JobState.ACCEPTED, "v1")]
 
 
 async def test_a_claim_outlives_its_process(desk: Desk) -> None:

@@ -89,9 +89,9 @@ run: $(READY) ## embedded store, sandbox upstream, gateway and a demo tenant, un
 
 lock: $(READY) ## refresh both lock files
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet \
-	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --custom-compile-command "make lock" --extra otel pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet \
-	  --custom-compile-command "make lock" --constraint requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+	  --custom-compile-command "make lock" --constraint requirements.lock --extra otel --extra dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

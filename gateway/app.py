@@ -24,8 +24,10 @@ from gateway.service.lifetime import Drain, finish, running
 from gateway.service.rules import Rules
 from gateway.service.storewatch import StoreWatch
 from gateway.store.opening import open_store, refuse_unfit
+from gateway.store.scripts import TIMED_EVERY, Scripts
 from gateway.store.watched import RedisWatched
 from gateway.telemetry.readiness import Readiness
+from gateway.telemetry.tracing import Tracing
 from gateway.upstream.opening import open_upstream
 from gateway.web.app import create_app
 from gateway.web.gate import Gate
@@ -53,7 +55,7 @@ def shipped_rules() -> Rules:
 
 @asynccontextmanager
 async def data_plane(
-    settings: Settings, rules: Rules, sink: Sink, gauges: Gauges, readiness: Readiness
+    settings: Settings, rules: Rules, sink: Sink, gauges: Gauges, *, readiness: Readiness, tracing: Tracing
 ) -> AsyncIterator[DataPlane]:
     """Open everything that a data-plane process needs, and run its background work until the block ends.
 
@@ -63,6 +65,7 @@ async def data_plane(
         sink: Takes every event.
         gauges: Takes the figures that no event tells.
         readiness: Told whether the store can be relied on.
+        tracing: Put around requests, polls, and calls to the vendor and to Redis.
 
     Yields:
         The tenant API, and how to drain it.
@@ -75,9 +78,10 @@ async def data_plane(
         client = await stack.enter_async_context(open_store(settings))
         await refuse_unfit(client, settings)
         faults = parse_faults(settings.fault) if settings.fault is not None else FaultPoints()
-        upstream = open_upstream(settings, sink, faults, learn_balance=gauges.set_upstream_credits)
+        upstream = open_upstream(settings, sink, faults, learn_balance=gauges.set_upstream_credits, around=tracing.sent)
         stack.push_async_callback(upstream.aclose)
-        parts = Parts.assemble(client, upstream, settings, rules=rules, sink=sink, gauges=gauges, faults=faults)
+        scripts = Scripts(client, watch=tracing.watched(gauges), every=1 if tracing.every_call else TIMED_EVERY)
+        parts = Parts.assemble(scripts, upstream, settings, rules=rules, sink=sink, gauges=gauges, faults=faults)
         with contextlib.suppress(StoreUnavailable):
             await parts.refresher.refresh()
             await parts.learner.refresh()
@@ -90,13 +94,13 @@ async def data_plane(
         stack.push_async_callback(lambda: finish(sending.in_flight, sending.outbox, watchlists, drain.left_s(), sink))
         work = parts.work()
         if settings.role != "api":
-            work += [*tracking(parts, settings, stack, drain), *delivering(parts, settings, stack, drain)]
+            work += [*tracking(parts, settings, stack, drain, tracing), *delivering(parts, settings, stack, drain)]
         watched = RedisWatched(client, parts.sweeper, allow_volatile=settings.allow_volatile_redis)
         work.append(StoreWatch(watched, lambda why: readiness.say("store", why), sink).run)
         await stack.enter_async_context(running(work, sink))
         app = create_app(parts.tenant_api(settings))
         gate = Gate(parts.shedder, app.refuse, app.request_ids, settings.max_connections)
-        yield DataPlane(app, gate, lambda: _begin_drain(drain, parts, faults))
+        yield DataPlane(tracing.served(app), gate, lambda: _begin_drain(drain, parts, faults))
 
 
 def _begin_drain(drain: Drain, parts: Parts, faults: FaultPoints) -> None:

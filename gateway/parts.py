@@ -57,6 +57,7 @@ from gateway.store.tenants import RedisTenants
 from gateway.store.usage import RedisUsage
 from gateway.store.waiters import RedisNotifications
 from gateway.store.webhooks import RedisDeliveries
+from gateway.telemetry.tracing import Tracing
 from gateway.upstream.client import SegmindUpstream
 from gateway.web.app import TenantApi
 from gateway.webhooks.resolver import CheckedResolver
@@ -106,7 +107,7 @@ class Parts:
     @classmethod
     def assemble(
         cls,
-        client: RedisClient,
+        scripts: Scripts,
         upstream: SegmindUpstream,
         settings: Settings,
         *,
@@ -116,7 +117,7 @@ class Parts:
         faults: FaultPoints,
     ) -> Parts:
         """Put the adapters and services together; nothing is sent yet."""
-        scripts, library, epoch = Scripts(client, watch=gauges), load_scripts(), EpochGuard(client)
+        client, library, epoch = scripts.client, load_scripts(), EpochGuard(scripts.client)
         ledger = RedisLedger(scripts, library, lambda: rules.policy, epoch)
         jobs, doubts = RedisJobs(scripts, library, epoch), RedisDoubts(client, scripts, library)
         due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
@@ -189,7 +190,7 @@ class Parts:
         )
 
 
-def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:
+def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain, tracing: Tracing) -> list[Work]:
     """List what follows jobs to their end; what it must close goes onto the stack."""
     ledger, rules, sink = parts.sending.ledger, parts.rules, parts.sink
     calls = max(1, settings.upstream_connections // 2)
@@ -208,6 +209,7 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         sink=sink,
         clock=parts.clock,
         faults=parts.faults,
+        traced=tracing.poll,
     )
     tracker = Tracker(
         poller=poller,

@@ -26,6 +26,7 @@ from gateway.cli.config import note_unknown
 from gateway.cli.listening import BACKLOG, listen, url_of
 from gateway.cli.output import EXIT_FAILED, failures
 from gateway.cli.store import SANDBOX_MARK
+from gateway.cli.tracing import tracing_from
 from gateway.cli.workers import supervise
 from gateway.config import Settings
 from gateway.errors import ConfigError
@@ -34,6 +35,7 @@ from gateway.telemetry.metrics import Metrics, MetricsSink
 from gateway.telemetry.ops import OpsServer, start
 from gateway.telemetry.readiness import Readiness
 from gateway.telemetry.sinks import fan_out
+from gateway.telemetry.tracing import UNTRACED, Tracing
 from gateway.telemetry.writer import LineWriter
 from gateway.web.protocol import StrictProtocol
 
@@ -72,13 +74,16 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, stream: BinaryIO, given: socket.socket | None = None) -> AsyncIterator[Serving]:
+async def serving(
+    settings: Settings, stream: BinaryIO, given: socket.socket | None = None, *, tracing: Tracing = UNTRACED
+) -> AsyncIterator[Serving]:
     """Run the data plane in this event loop while the block runs; then drain it.
 
     Args:
         settings: Ports of 0 are free ones.
         stream: Takes the log lines; best unbuffered.
         given: Listens already, for several workers; the ops port is then one for their supervisor alone.
+        tracing: From `gateway.cli.tracing.tracing_from`; closed with the block.
 
     Raises:
         ConfigError: A port is taken, or the settings can't work.
@@ -89,9 +94,11 @@ async def serving(settings: Settings, stream: BinaryIO, given: socket.socket | N
         batch_bytes = None if given is None else select.PIPE_BUF  # what the kernel does not mix with others' lines
         lines = LineWriter(stream, dropped=metrics.count_dropped_lines, batch_bytes=batch_bytes)
         stack.callback(lines.close)
+        stack.callback(tracing.close)
         logger = configure_logs(lines, settings.log_level, terminal=stream.isatty())
         metered = MetricsSink(metrics, known_model=rules.knows)
-        sink = fan_out(LogSink(logger, None if stream.isatty() else lines), metered, failed=metrics.count_sink_failure)
+        logged = LogSink(logger, None if stream.isatty() else lines)
+        sink = tracing.told(fan_out(logged, metered, failed=metrics.count_sink_failure))
 
         listener, url = (
             listen(settings.host, settings.port, "GATEWAY_PORT") if given is None else (given, url_of(given))
@@ -100,7 +107,8 @@ async def serving(settings: Settings, stream: BinaryIO, given: socket.socket | N
         metrics.follow(readiness)
         ops = _start_ops(settings.host if given is None else LOOPBACK, settings, metrics, readiness)
         stack.callback(ops.close)
-        plane = await stack.enter_async_context(data_plane(settings, rules, sink, metrics, readiness))
+        opening = data_plane(settings, rules, sink, metrics, readiness=readiness, tracing=tracing)
+        plane = await stack.enter_async_context(opening)
         server = None
         if settings.role != "tracker":
             server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
@@ -179,7 +187,7 @@ def _settle_down() -> None:
 
 
 async def _serve(settings: Settings, stdout: BinaryIO) -> int:
-    async with serving(settings, stdout):
+    async with serving(settings, stdout, tracing=tracing_from(os.environ)):
         _settle_down()
         await until_signalled()
     return 0
@@ -187,7 +195,7 @@ async def _serve(settings: Settings, stdout: BinaryIO) -> int:
 
 async def _work(settings: Settings, stdout: BinaryIO, listener: socket.socket, link: socket.socket) -> int:
     own = settings.model_copy(update={"ops_port": 0})
-    async with serving(own, stdout, listener) as served:
+    async with serving(own, stdout, listener, tracing=tracing_from(os.environ)) as served:
         _settle_down()
         reader, writer = await asyncio.open_connection(sock=link)
         writer.write(orjson.dumps({"ops_port": served.ops_port}) + b"\n")

@@ -34,6 +34,7 @@ AlertName = Literal[
     "sweep.failed",
     "tracker.failed",
     "tracker.repaired",
+    "tracing.failed",
     "upstream.auth_failed",
     "upstream.credits_exhausted",
     "upstream.team_limit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -52,6 +53,13 @@ class _NoResult:
     for_good: bool = False
 
 
+Traced = Callable[[Job], AbstractContextManager[object]]
+
+
+def _untraced(_: Job) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 class Poller:
     """Brings one job's record up to the vendor's word.
 
@@ -62,6 +70,7 @@ class Poller:
         calls: Calls to the vendor at once; a poll waits for the store before and after its own.
         gauges: Told how late each poll was.
         clock: Unix seconds, Redis's.
+        traced: Makes a block a part of a job's trace.
     """
 
     def __init__(
@@ -80,6 +89,7 @@ class Poller:
         sink: Sink,
         clock: Callable[[], float],
         faults: FaultPoints = NO_FAULTS,
+        traced: Traced = _untraced,
     ) -> None:
         self._ledger = ledger
         self._jobs = jobs
@@ -94,6 +104,7 @@ class Poller:
         self._sink = sink
         self._clock = clock
         self._faults = faults
+        self._traced = traced
         self._fetching = asyncio.Semaphore(RESULTS_AT_ONCE)
 
     async def poll(self, entry: DueEntry) -> float | None:
@@ -109,18 +120,22 @@ class Poller:
             return None
         if job.state is not JobState.ACCEPTED or job.upstream_id is None:
             return SENDING_RETRY_S if job.state is JobState.SENDING else UNKNOWN_RETRY_S
+        with self._traced(job):
+            return await self._ask(job, job.upstream_id, entry, begun_s)
+
+    async def _ask(self, job: Job, upstream_id: str, entry: DueEntry, begun_s: float) -> float | None:
         context = _context(job)
         try:
             async with self._calls:
                 self._gauges.observe_tracker_lag(self._clock() - begun_s - entry.due_in_s)
-                said = await self._upstream.status(job.upstream_id, context)
+                said = await self._upstream.status(upstream_id, context)
         except UpstreamError as exc:
             return await self._failed(job, exc)
         self._missing.note(job, denied=said.status is None)
         self._throttle.accepted()
         self._faults.reach(FaultPoint.POLLED)
         if said.status == "COMPLETED":
-            return await self._complete(job, job.upstream_id, said, context)
+            return await self._complete(job, upstream_id, said, context)
         return await self._follow(job, said, late_s=-entry.due_in_s)
 
     async def _follow(self, job: Job, said: VendorState, *, late_s: float) -> float | None:

@@ -99,6 +99,7 @@ class Scripts:
         watch: CallWatch | None = None,
         every: int = TIMED_EVERY,
     ) -> None:
+        self.client = client
         self._watch = watch
         self._every = every
         self._calls = 0

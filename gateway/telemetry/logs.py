@@ -31,6 +31,7 @@ MINOR_ALERTS: Final = frozenset(
         "job.released",
         "job.unknown",
         "tracker.repaired",
+        "tracing.failed",
     }
 )
 """Alerts that the gateway deals with by itself: warnings. Every other one is an error."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
+
 from gateway.config import Settings
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
@@ -19,6 +21,7 @@ def open_upstream(
     faults: FaultPoints = NO_FAULTS,
     *,
     learn_balance: Callable[[int], None] = forget,
+    around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] | None = None,
 ) -> SegmindUpstream:
     """Build the client of Segmind; nothing is sent before the first call.
 
@@ -27,6 +30,7 @@ def open_upstream(
         sink: Takes the events.
         faults: Where tests strike.
         learn_balance: Told what is left on the company's account, nanocredits.
+        around: Put around the connection pool.
 
     Raises:
         ConfigError: There is no usable API key.
@@ -35,6 +39,7 @@ def open_upstream(
         raise ConfigError("SEGMIND_API_KEY: set it, or SEGMIND_API_KEY_FILE")
     given = {} if settings.segmind_api_key is None else parse_keys(settings.segmind_api_key.reveal())
     limits = Limits(connections=settings.upstream_connections)
+    transport = open_transport(limits=limits)
     read_s, sync_s = settings.upstream_read_timeout_seconds, settings.upstream_sync_timeout_seconds
     return SegmindUpstream(
         base_url=settings.upstream_url,
@@ -44,7 +49,7 @@ def open_upstream(
         sink=sink,
         faults=faults,
         learn_balance=learn_balance,
-        transport=open_transport(limits=limits),
+        transport=transport if around is None else around(transport),
         limits=limits,
         timeouts=Timeouts(
             connect_s=settings.upstream_connect_timeout_seconds,

@@ -9,20 +9,30 @@ from decimal import Decimal
 from pathlib import Path
 
 import httpx
+import pytest
 from support.fleet import Fleet, Member, fleet_on
 from support.gateway import TENANT, eventually
 from support.ports import UNLIMITED
 from support.raw_upstream import RawUpstream
 from support.receiver import host_of, receiving, takes
+from support.traces import receiving_traces
 from support.vendor import KEY, KLING
 
+from gateway.catalogue import load_catalogue
 from gateway.core.tenant import TenantPolicy
 from gateway.sandbox import Fault
+from gateway.sandbox.faults import RouteKind
 
 PROMPT = "canary-prompt-5b2f"
 MISUSED = "canary-misused-key-9c1d"
 BALANCE = "777.123456"
 TIME_SCALE = 600.0
+WITHIN_S = 60.0
+WAYS: dict[RouteKind, tuple[str, object]] = {
+    "submit": (f"/v2/{KLING}", {"prompt": PROMPT}),
+    "sync": ("/v1/faceswap-v2", {"prompt": PROMPT}),
+    "upload": ("/upload-asset", {"data_urls": [f"data:text/plain,{PROMPT}"]}),
+}
 STRIKES = ",".join(
     f"{point}:1:raise"
     for point in (
@@ -40,7 +50,7 @@ STRIKES = ",".join(
 HTML = f"<html>{KEY} {PROMPT}</html>"
 ECHO = {"error": f"bad prompt {PROMPT} for {KEY}"}
 ANSWERED = [
-    *(Fault(action="respond", status=status, body=ECHO, times=1) for status in (400, 401, 403, 404, 406, 422, 429)),
+    *(Fault(action="respond", status=status, body=ECHO, times=1) for status in (400, 401, 403, 404, 406, 422)),
     *(Fault(action="respond", status=status, body=ECHO, times=1) for status in (500, 502, 504)),
     Fault(action="respond", status=302, headers={"location": f"http://127.0.0.1:9/?{KEY}"}, times=1),
     Fault(action="respond", status=200, body=HTML, headers={"content-type": "text/html"}, times=1),
@@ -54,12 +64,15 @@ ANSWERED = [
     Fault(action="hang", times=1),
     Fault(action="body", form="gzip", size_bytes=2**20, times=1),
 ]
+LIMITED = Fault(action="respond", status=429, body=ECHO, times=1)
+MODELS = [model.slug for model in load_catalogue().models()]
+FAILS = Fault(action="outcome", outcome="FAILED", message=f"refused {PROMPT} of {KEY}", on=("submit",), times=1)
 AT_POLLS = [
-    Fault(action="outcome", outcome="FAILED", message=f"refused {PROMPT} of {KEY}", on=("submit",), times=1),
-    *(fault.model_copy(update={"on": ("status",)}) for fault in ANSWERED),
-    *(fault.model_copy(update={"on": ("result",)}) for fault in ANSWERED[:12]),
-    *(fault.model_copy(update={"on": ("history",)}) for fault in ANSWERED[:12]),
+    fault.model_copy(update={"on": (way,), "model": model})
+    for way, first in (("status", 0), ("result", 7))
+    for fault, model in zip([*ANSWERED, LIMITED][first:], MODELS, strict=False)
 ]
+"""Each with a model of its own: a call takes all faults that fit it, and shows the first."""
 
 
 @asynccontextmanager
@@ -104,13 +117,12 @@ class Caller:
 
     async def start(self) -> None:
         """Start a job in every way at once."""
-        body = {"prompt": PROMPT}
-        await asyncio.gather(
-            self.call("POST", f"/v2/{KLING}", body, x_webhook_url=self._hook),
-            self.call("POST", "/v1/faceswap-v2", body),
-            self.call("POST", "/workflows/v2/a-workflow", body),
-            self.call("POST", "/upload-asset", {"data_urls": [f"data:text/plain,{PROMPT}"]}),
-        )
+        await asyncio.gather(*(self.one(way) for way in WAYS))
+
+    async def one(self, way: RouteKind) -> None:
+        """Start a job in one way, with a webhook, or upload an asset."""
+        path, body = WAYS[way]
+        await self.call("POST", path, body, x_webhook_url=self._hook)
 
     async def mistakes(self) -> None:
         """Make the mistakes that callers make."""
@@ -133,32 +145,43 @@ class Caller:
         await self.call("GET", "/v1/models")
 
 
+@pytest.mark.timeout(300)
 async def test_no_secret_leaves_the_process(redis_url: str, tmp_path: Path) -> None:
-    """Log, metrics, answers and webhooks of a process to which everything happens hold no key and no prompt."""
-    async with receiving(takes) as receiver, canaries(redis_url, tmp_path, receiver) as fleet:
+    """Log, metrics, traces, answers and webhooks of a process to which everything happens hold no key, nor a prompt."""
+    async with (
+        receiving(takes) as receiver,
+        receiving_traces() as traces,
+        canaries(redis_url, tmp_path, receiver) as fleet,
+    ):
+        fleet.env |= traces.env()
         member = await fleet.start()
         board, caller = fleet.vendor.sandbox.faults, Caller(fleet, member, receiver)
         for _ in range(6):  # the faults of the process itself
             await caller.start()
-        for fault in ANSWERED:
-            board.replace([fault.model_copy(update={"times": 4})])
-            await caller.start()
-        board.replace(AT_POLLS)
-        for _ in range(8):
-            await caller.start()
+        board.replace([FAILS, *AT_POLLS])
+        await asyncio.gather(*(caller.call("POST", f"/v2/{model}", {"prompt": PROMPT}) for model in [KLING, *MODELS]))
         await caller.mistakes()
-        await eventually(lambda: _met(fleet, member, receiver))
-        board.replace([])
+        await eventually(lambda: _met(fleet, member, receiver), WITHIN_S)
+        for fault in [*ANSWERED, LIMITED]:  # the limit last: no job is sent for a while after it
+            for way in WAYS:
+                board.replace([fault.model_copy(update={"on": (way,)})])
+                await caller.one(way)
+                board.replace([])
+                await caller.one("submit")  # lest a breaker opens, and nothing goes out any more
+        assert any(line.get("upstream_status") == LIMITED.status for line in member.lines())
         await caller.reads()
         metrics = (await fleet.http.get(f"{member.ops_url}/metrics")).text
         webhook_secret = (await fleet.store.deliveries.secret(TENANT)).reveal().removeprefix("whsec_")
+        await traces.first("GET /v1/models")
+        spans = b"".join(span.SerializeToString() for span in traces.spans).decode("latin-1")
         sent = b"".join(message.body + str(message.headers).encode() for message in receiver.requests).decode()
     log = member.log.read_text()
     assert len(caller.statuses) > 8
     secrets = {KEY, fleet.key.rpartition("_")[2], webhook_secret, "777.1", MISUSED}
-    for where, text in {"log": log, "metrics": metrics, "answers": caller.told, "webhooks": sent}.items():
+    texts = {"log": log, "metrics": metrics, "traces": spans, "answers": caller.told, "webhooks": sent}
+    for where, text in texts.items():
         assert [secret for secret in secrets if secret in text] == [], where
-    assert PROMPT not in log + metrics
+    assert PROMPT not in log + metrics + spans
     assert [line for line in log.splitlines() if line and not line.startswith(("{", "watchdog:"))] == []
 
 
@@ -166,6 +189,6 @@ async def _met(fleet: Fleet, member: Member, receiver: RawUpstream) -> bool:
     """Tell whether the faults struck, and what follows them was seen: tracebacks, failed jobs, webhooks."""
     events = {line["event"] for line in member.lines()}
     failed = any(line.get("state") == "FAILED" for line in member.lines())
-    wanted = {"http.internal_error", "tracker.failed", "job.unknown", "webhook.delivery", "upstream.auth_failed"}
-    polls = [fault for fault in fleet.vendor.sandbox.faults.remaining() if fault.on == ("status",)]
-    return wanted <= events and failed and not polls and bool(receiver.requests)
+    wanted = {"http.internal_error", "tracker.failed", "job.unknown", "webhook.delivery"}
+    left = fleet.vendor.sandbox.faults.remaining()
+    return wanted <= events and failed and not left and bool(receiver.requests)

@@ -28,6 +28,8 @@ TRIP_LATE: Final = 5
 """A trip to the store may take so many times as long; by default well less than admission waits for it."""
 CROWD: Final = 0.75
 """Of the submits that may be in hand: at the limit itself a refusal comes late and costs ten times as much."""
+FEW: Final = 1 / 32
+"""Of the same: so few are not what makes the process late (its machine may be), and refusing more would help nobody."""
 EASE: Final = 0.25
 """Below this part of its target there is time to spare: refusing ends faster."""
 RISE: Final = 1.0
@@ -113,6 +115,8 @@ class Shedder:
 
     def refuses(self, *, write: bool) -> bool:
         """Decide on one request; the share is kept exactly, so that no luck makes a burst."""
+        if write and self._crowd() < FEW:
+            return False
         share = min(1.0, self.pressure) if write else max(0.0, self.pressure - 1)
         owed = self._owed[write] + share
         refused = owed >= 1

@@ -13,6 +13,7 @@ from gateway.service.shedding import (
     CROWD,
     FALL,
     FAST_FALL,
+    FEW,
     LATE_S,
     LONGEST_S,
     MOST,
@@ -38,7 +39,7 @@ def events() -> list[Event]:
 @pytest.fixture
 def shedder(events: list[Event]) -> Shedder:
     """Make one that has seen nothing yet."""
-    return Shedder(fine, lambda: 0.0, events.append)
+    return Shedder(fine, lambda: 1.0, events.append)
 
 
 def refused(shedder: Shedder, *, write: bool, of: int = 1000) -> int:
@@ -144,3 +145,11 @@ async def test_an_outage_is_no_overload(events: list[Event], outage: bool) -> No
     await thrice.wait()
     watching.cancel()
     assert (shedder._trip_s > TRIP_S) is not outage
+
+
+@pytest.mark.parametrize(("crowd", "refused"), [(0.9 * FEW, 0), (1.1 * FEW, 100)])
+def test_r31_a_few_submits_always_pass(events: list[Event], crowd: float, refused: int) -> None:
+    """Where hardly a submit is in hand none is refused, however late the process is: it is not they that make it so."""
+    shedder = Shedder(fine, lambda: crowd, events.append)
+    shedder.pressure = 1.0
+    assert sum(shedder.refuses(write=True) for _ in range(100)) == refused

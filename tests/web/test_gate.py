@@ -52,7 +52,7 @@ async def served(services: Services) -> AsyncIterator[Served]:
     def sink(event: Event) -> None:
         raise AssertionError(event)
 
-    app, shedder = build(services, linger_s=5), Shedder(probe, lambda: 0.0, sink)
+    app, shedder = build(services, linger_s=5), Shedder(probe, lambda: 1.0, sink)
     gate = Gate(shedder, app.refuse, (f"{number:032x}" for number in count()), max_connections=4)
     config = uvicorn.Config(
         app,

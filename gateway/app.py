@@ -19,7 +19,7 @@ from gateway.core.faultpoints import FaultPoint, FaultPoints, parse_faults
 from gateway.core.policy import Policy
 from gateway.core.ports import Gauges, Sink
 from gateway.errors import StoreUnavailable
-from gateway.parts import Parts, delivering, tracking
+from gateway.parts import Parts, accounting, delivering, tracking
 from gateway.service.lifetime import Drain, finish, running
 from gateway.service.rules import Rules
 from gateway.service.storewatch import StoreWatch
@@ -95,6 +95,7 @@ async def data_plane(
         work = parts.work()
         if settings.role != "api":
             work += [*tracking(parts, settings, stack, drain, tracing), *delivering(parts, settings, stack, drain)]
+            work += accounting(parts)
         watched = RedisWatched(client, parts.sweeper, allow_volatile=settings.allow_volatile_redis)
         work.append(StoreWatch(watched, lambda why: readiness.say("store", why), sink).run)
         await stack.enter_async_context(running(work, sink))

@@ -16,6 +16,7 @@ from gateway.service.adopt import Adopter
 from gateway.service.assets import AssetService
 from gateway.service.census import Census
 from gateway.service.clock import StoreClock
+from gateway.service.daily import DailyReconciliation
 from gateway.service.finish import Finisher
 from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
@@ -27,6 +28,7 @@ from gateway.service.outbox import Outbox
 from gateway.service.owing import OwingRepair
 from gateway.service.pace import Pace
 from gateway.service.poll import Poller
+from gateway.service.reconcile import Reconciler
 from gateway.service.refresh import RulesRefresher
 from gateway.service.refused import RefusalCount
 from gateway.service.room import Room
@@ -42,6 +44,7 @@ from gateway.service.usage import UsageService
 from gateway.service.wait import Waiting
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
+from gateway.store.adjustments import RedisAdjustments
 from gateway.store.connect import RedisClient
 from gateway.store.doubts import RedisDoubts
 from gateway.store.due import RedisDue
@@ -234,8 +237,18 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
         sink=sink,
         faults=parts.faults,
     )
-    trimmer = Trimmer(RedisLedgers(parts.client, parts.scripts, parts.library), parts.sweeper, rules)
-    return [tracker.run, parts.sweep.run, adopter.run, trimmer.run]
+    return [tracker.run, parts.sweep.run, adopter.run]
+
+
+def accounting(parts: Parts) -> list[Work]:
+    """List what keeps the books: old entries folded, and the vendor's own list compared daily."""
+    ledgers = RedisLedgers(parts.client, parts.scripts, parts.library)
+    adjustments = RedisAdjustments(parts.scripts, parts.library, parts.doubts)
+    reconciler = Reconciler(parts.upstream, ledgers, parts.doubts, adjustments)
+    daily = DailyReconciliation(
+        reconciler=reconciler, sweeper=parts.sweeper, rules=parts.rules, sink=parts.sink, clock=parts.clock
+    )
+    return [Trimmer(ledgers, parts.sweeper, parts.rules).run, daily.run]
 
 
 def delivering(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:

@@ -39,8 +39,6 @@ def apply(
     with failures():
         spec = _read(file)
     plan = with_store(lambda client: _apply(client, spec, dry_run=dry_run))
-    if spec.policy.reconcile_at is not None:
-        note("policy.reconcile_at is recorded, but nothing goes by it yet")
     if as_json:
         result_json({"applied": not dry_run, "changes": plan.changes})
         return

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import apply, check, config, demo, dev, jobs, ledger, load, sandbox, serve, tenants, usage, webhooks
+from gateway.cli import (
+    apply,
+    check,
+    config,
+    demo,
+    dev,
+    jobs,
+    ledger,
+    load,
+    reconcile,
+    sandbox,
+    serve,
+    tenants,
+    usage,
+    webhooks,
+)
 from gateway.cli.output import result
 
 app = typer.Typer(
@@ -43,6 +58,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(usage.app)
+app.add_typer(reconcile.app)
 app.add_typer(check.app)
 app.add_typer(dev.app)
 app.add_typer(demo.app)

@@ -9,6 +9,7 @@ from gateway.core.breaker import BreakerName, BreakerState
 from gateway.core.failure import describe
 from gateway.core.job import Job
 from gateway.core.record import record
+from gateway.core.tenant import WindowName
 
 MAX_PARAMS_BYTES: Final = 8192
 """Of a body that is logged: images in it can be megabytes."""
@@ -27,6 +28,8 @@ AlertName = Literal[
     "job.settle_failed",
     "job.unknown",
     "outbox.dropped",
+    "reconcile.drift",
+    "reconcile.failed",
     "rules.unreadable",
     "store.not_ready",
     "store.rewound",
@@ -168,6 +171,48 @@ class WebhookDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """The ledger of some days was held against the vendor's request history.
+
+    Attributes:
+        first: First day (UTC); `last` the last one.
+        matched: Requests at the same cost on both sides; `differs` those at another.
+        only_ours: Charged, and the vendor has no such request; `only_theirs` billed, and none of ours.
+        running: Not settled yet.
+        drift: Nanocredits by which the two sides are apart, row by row.
+    """
+
+    name: ClassVar[str] = "reconcile.done"
+    first: str
+    last: str
+    matched: int
+    differs: int
+    only_ours: int
+    only_theirs: int
+    running: int
+    drift: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetAlert:
+    """A budget has reached one of its alert percentages, for the first time in its window.
+
+    Attributes:
+        window: ``day``, ``week``, ``month`` or ``total``.
+        percent: Of the limit, that is spent or held.
+        limit: Nanocredits, as are `spent` and `held`.
+    """
+
+    name: ClassVar[str] = "budget.alert"
+    tenant: str
+    window: WindowName
+    percent: int
+    limit: int
+    spent: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerChanged:
     """A circuit breaker changed its state.
 
@@ -231,4 +276,15 @@ class Alert:
         return cls(event=event, detail=describe(exc), tenant=tenant, job_id=job_id)
 
 
-Event = UpstreamCall | HttpRequest | ParamsRequest | Shed | JobEnded | WebhookDelivery | BreakerChanged | Alert
+Event = (
+    UpstreamCall
+    | HttpRequest
+    | ParamsRequest
+    | Shed
+    | JobEnded
+    | WebhookDelivery
+    | Reconciled
+    | BudgetAlert
+    | BreakerChanged
+    | Alert
+)

@@ -11,6 +11,7 @@ key                           type     holds
 ``{t}:ledger``                stream   one entry a movement of money, append-only
 ``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
 ``{t}:usage:<day or month>``  hash     ``<key id>/<model>`` -> counts (`core.usage`); for 400 days
+``{t}:adjusted:<job id>``     string   what a job is charged since an adjustment, for 60 days
 ``{t}:job:<job id>``          hash     the job's record (`store.records`)
 ``{t}:result:<job id>``       hash     body, type, packed (`store.bodies`); expires after ``result_ttl``
 ``{t}:jobs``                  zset     job ids by creation, ms
@@ -103,6 +104,11 @@ def opening(t: str) -> str:
 def usage(t: str, period: str = "") -> str:
     """Name the hash of a day's (``2026-02-01``) or a month's usage; without one, what their names begin with."""
     return f"{{{t}}}:usage:{period}"
+
+
+def adjusted(t: str, job_id: str) -> str:
+    """Name the mark of what a job is charged since an adjustment."""
+    return f"{{{t}}}:adjusted:{job_id}"
 
 
 def job(t: str, job_id: str) -> str:

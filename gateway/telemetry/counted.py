@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.core.credits import NANO
-from gateway.core.events import HttpRequest, JobEnded, UpstreamCall
+from gateway.core.events import BudgetAlert, HttpRequest, JobEnded, Reconciled, UpstreamCall
 from gateway.telemetry.series import CALL_BUCKETS_S, JOB_BUCKETS_S, REQUEST_BUCKETS_S, STORE_BUCKETS_S, Children
 from gateway.telemetry.tally import Tally, Timings
 
@@ -130,3 +130,29 @@ class StoreSeries:
             "Script calls to Redis that were not answered or could not be served.",
             registry=registry,
         )
+
+
+class MoneySeries:
+    """Budgets that are nearly used up, and how far ledger and vendor are apart."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("tenant", "window", "percent")
+        self._warned = Children(
+            Counter(
+                "gateway_budget_alerts_total", "Budgets that reached an alert percentage.", labels, registry=registry
+            )
+        )
+        self._drift = Gauge(
+            "gateway_reconcile_drift_credits",
+            "Credits by which ledger and vendor were apart when they were last compared; NaN: not by this process.",
+            registry=registry,
+        )
+        self._drift.set(float("nan"))
+
+    def warned(self, event: BudgetAlert) -> None:
+        """Count a budget that reached an alert percentage."""
+        self._warned(event.tenant, event.window, str(event.percent)).inc()
+
+    def compared(self, event: Reconciled) -> None:
+        """Set how far ledger and vendor are apart."""
+        self._drift.set(event.drift / NANO)

@@ -15,7 +15,18 @@ from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.typing import FilteringBoundLogger, Processor
 
 from gateway.core.credits import format_credits
-from gateway.core.events import Alert, BreakerChanged, Event, HttpRequest, JobEnded, Shed, UpstreamCall, WebhookDelivery
+from gateway.core.events import (
+    Alert,
+    BreakerChanged,
+    BudgetAlert,
+    Event,
+    HttpRequest,
+    JobEnded,
+    Reconciled,
+    Shed,
+    UpstreamCall,
+    WebhookDelivery,
+)
 from gateway.telemetry.render import escape_values, json_line, render_json, write_traceback
 from gateway.telemetry.writer import LineWriter
 
@@ -52,6 +63,9 @@ _FORMATS: Final[Sequence[tuple[str, Callable[[Any], object]]]] = (
     ("cost", format_credits),
     ("held", format_credits),
     ("overrun", format_credits),
+    ("drift", format_credits),
+    ("limit", format_credits),
+    ("spent", format_credits),
     ("latency_ms", _milliseconds),
     ("late_ms", _milliseconds),
 )
@@ -161,12 +175,12 @@ def _of_request(event: HttpRequest) -> dict[str, object]:
 def _level(event: Event) -> int:
     if isinstance(event, HttpRequest):
         return WARNING if event.status >= _SERVER_ERROR else INFO
-    if isinstance(event, UpstreamCall):
-        return INFO if event.outcome == "ok" else WARNING
-    if isinstance(event, JobEnded | Shed):
-        return WARNING if isinstance(event, Shed) or event.overrun else INFO
-    if isinstance(event, WebhookDelivery):
-        return INFO if event.outcome == "delivered" else WARNING
+    if isinstance(event, UpstreamCall | WebhookDelivery):
+        return INFO if event.outcome in {"ok", "delivered"} else WARNING
+    if isinstance(event, JobEnded | Reconciled):
+        return WARNING if (event.overrun if isinstance(event, JobEnded) else event.drift) else INFO
+    if isinstance(event, Shed | BudgetAlert):
+        return WARNING
     if isinstance(event, BreakerChanged):
         return ERROR if event.state == "open" else INFO
     if isinstance(event, Alert):

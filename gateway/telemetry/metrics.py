@@ -16,15 +16,17 @@ from gateway.core.events import (
     Alert,
     AlertName,
     BreakerChanged,
+    BudgetAlert,
     Event,
     HttpRequest,
     JobEnded,
+    Reconciled,
     Shed,
     UpstreamCall,
     WebhookDelivery,
 )
 from gateway.core.quota import Window
-from gateway.telemetry.counted import OTHER, JobSeries, RequestSeries, StoreSeries, UpstreamSeries
+from gateway.telemetry.counted import OTHER, JobSeries, MoneySeries, RequestSeries, StoreSeries, UpstreamSeries
 from gateway.telemetry.readiness import Readiness
 from gateway.telemetry.series import (
     LAG_BUCKETS_S,
@@ -49,6 +51,7 @@ class Metrics:
         self.requests = RequestSeries(registry)
         self.upstream = UpstreamSeries(registry)
         self.jobs = JobSeries(registry)
+        self.money = MoneySeries(registry)
         self._store = StoreSeries(registry)
         self._budgets = BudgetCollector()
         registry.register(self._budgets)
@@ -176,6 +179,10 @@ class MetricsSink:
             self._metrics.jobs.observe(event, self._label(event.model))
         elif isinstance(event, WebhookDelivery):
             self._metrics.count_webhook(event)
+        elif isinstance(event, Reconciled):
+            self._metrics.money.compared(event)
+        elif isinstance(event, BudgetAlert):
+            self._metrics.money.warned(event)
         elif isinstance(event, BreakerChanged):
             self._metrics.set_breaker(event.host, event.state)
         elif isinstance(event, Alert):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from gateway.core.adoption import History
+from gateway.core.adoption import History, HistoryRow
 from gateway.core.breaker import BreakerName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
@@ -25,6 +25,7 @@ from gateway.upstream.auth import KeyRing
 from gateway.upstream.call import Call, Record, host_of
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.hosts import Hosts
+from gateway.upstream.statement import read_statement
 from gateway.upstream.stream import VendorStream
 from gateway.upstream.transport import Limits, Timeouts
 
@@ -155,6 +156,15 @@ class SegmindUpstream:
             return await self._read("history", query, context, max_bytes, _page)
 
         return await history.read_history(page, model, since_ms=since_ms, now_ms=now_ms)
+
+    async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
+        """Read every request of some time, with the current key."""
+        context, max_bytes = CallContext(), self._limits.result_bytes
+
+        async def page(query: str) -> history.Page:
+            return await self._read("history", query, context, max_bytes, _page)
+
+        return await read_statement(page, first_ms=first_ms, end_ms=end_ms)
 
     async def _job(self, operation: str, path: str, upstream_id: str, context: CallContext) -> VendorState:
         context = replace(context, upstream_id=upstream_id)

@@ -226,7 +226,7 @@ def replayed(ledger: Sequence[Mapping[str, str]]) -> dict[str, int]:
     totals: Counter[str] = Counter()
     for entry, seq in zip(ledger, itertools.count(1)):
         amount, hold = int(entry["amount"]), int(entry["hold"])
-        charge = amount if entry["kind"] in {"settle", "overrun"} else 0
+        charge = amount if entry["kind"] in {"settle", "overrun", "adjust"} else 0
         for window in entry["windows"].split(","):
             totals[f"{window}:spent"] += charge
             totals[f"{window}:held"] += hold if entry["kind"] == "hold" else -hold

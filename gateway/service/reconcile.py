@@ -1,0 +1,155 @@
+"""Reconciliation: our ledger against the vendor's request history, and what an operator does about differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Protocol
+
+from gateway.core.adoption import HistoryRow, Traces
+from gateway.core.entries import Entry
+from gateway.core.job import JobState
+from gateway.core.reconcile import Booked, Kind, Line, Span, booked, compare
+from gateway.errors import InvalidRequest
+from gateway.service.export import PAGE, Entries
+
+MAX_DAYS: Final = 31
+ACTOR: Final = "operator:reconcile"
+_DAY_MS: Final = 86_400_000
+
+
+class Statement(Protocol):
+    """The vendor's request history."""
+
+    async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
+        """Read every request of some time, and of a day around it.
+
+        Raises:
+            UpstreamError: It could not be read, which says nothing of what is in it.
+        """
+
+
+class Owners(Protocol):
+    """Tells whose a vendor's id is. Raises `StoreUnavailable`."""
+
+    async def traces(self, upstream_ids: Collection[str], fingerprints: Collection[str]) -> Traces:
+        """Say which of some vendor ids are ours."""
+
+
+class Adjustments(Protocol):
+    """Writes adjusting entries. Raises `StoreUnavailable`; each may then be run again."""
+
+    async def adjust(self, booked: Booked, target: int, *, at_ms: int = 0) -> bool:
+        """Charge ``target`` nanocredits from now on; False where by now not ``booked.charged`` is charged.
+
+        What has no windows yet counts in those of ``at_ms``, Unix milliseconds.
+        """
+
+    async def claim(self, booked: Booked) -> bool:
+        """Claim a vendor's id for one tenant, for good; True for the tenant that has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What came of a comparison of some days."""
+
+    first: date
+    last: date
+    lines: Sequence[Line]
+
+    @property
+    def drift(self) -> int:
+        """By how much ours and theirs are apart, row by row, nanocredits."""
+        return sum(line.drift for line in self.lines)
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether every row of one side is on the other, at the same cost."""
+        return all(line.kind in {"matched", "running"} for line in self.lines)
+
+    def of(self, *kinds: Kind) -> list[Line]:
+        """List the lines of some kinds."""
+        return [line for line in self.lines if line.kind in kinds]
+
+    def counts(self) -> Counter[str]:
+        """Count the lines by kind."""
+        return Counter(line.kind for line in self.lines)
+
+
+class Reconciler:
+    """Compares, adjusts and adopts. Raises `StoreUnavailable` and `UpstreamError`."""
+
+    def __init__(self, statement: Statement, entries: Entries, owners: Owners, adjustments: Adjustments) -> None:
+        self._statement = statement
+        self._entries = entries
+        self._owners = owners
+        self._adjustments = adjustments
+
+    async def compare(self, first: date, last: date) -> Reconciliation:
+        """Hold some days (UTC, both included) of the ledger against the vendor's history.
+
+        Raises:
+            InvalidRequest: No such span, or the ledger no longer has its entries.
+            UpstreamError: The history could not be read: nothing is said of what it holds.
+        """
+        if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
+            raise InvalidRequest(f"from must not be later than to, and they span {MAX_DAYS} days at most", field="from")
+        span = Span(_midnight_ms(first), _midnight_ms(last + timedelta(days=1)))
+        # The vendor's side first: what ends meanwhile is then on ours.
+        rows = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
+        ours = [one for tenant in await self._entries.tenants() for one in await self._booked(tenant, first)]
+        settled = {one.upstream_id for one in ours}
+        strange = [row.request_id for row in rows if row.request_id not in settled]
+        owned = (await self._owners.traces(strange, ())).owners if strange else {}
+        return Reconciliation(first, last, compare(ours, rows, owned.keys(), span))
+
+    async def adjust(self, lines: Sequence[Line]) -> int:
+        """Charge what the vendor billed, nothing where it knows of no request; return how many entries it took."""
+        written = 0
+        for line in lines:
+            known = line.kind == "only_ours" or (line.kind == "differs" and line.theirs is not None)
+            if known and line.booked is not None:
+                written += await self._adjustments.adjust(line.booked, line.theirs or 0)
+        return written
+
+    async def adopt(self, lines: Sequence[Line], tenant: str) -> int:
+        """Charge a tenant for requests that are none of ours; return how many entries were written."""
+        written = 0
+        for line in lines:
+            if line.kind != "only_theirs" or line.row is None or not line.theirs:
+                continue
+            orphan = _orphan(line.row, tenant)
+            at_ms = line.row.created_ms
+            if at_ms is not None and await self._adjustments.claim(orphan):
+                written += await self._adjustments.adjust(orphan, line.theirs, at_ms=at_ms)
+        return written
+
+    async def _booked(self, tenant: str, first: date) -> list[Booked]:
+        folded = (await self._entries.opening(tenant)).day
+        if folded >= f"{first}":
+            raise InvalidRequest(f"ledger entries up to {folded} are no longer kept: begin later", field="from")
+        entries: list[Entry] = []
+        after = f"{_midnight_ms(first) - _DAY_MS}-0"
+        while page := await self._entries.entries(tenant, after, PAGE):
+            entries += page
+            after = page[-1].id
+        return booked(tenant, entries)
+
+
+def _orphan(row: HistoryRow, tenant: str) -> Booked:
+    return Booked(
+        tenant=tenant,
+        id=row.request_id,
+        model=row.model,
+        key_id="",
+        state=JobState.COMPLETED,
+        upstream_id=row.request_id,
+        charged=0,
+        windows=(),
+    )
+
+
+def _midnight_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from support.ledger import CREDIT, Store, admission, assert_audited, open_store
+
+from gateway.catalogue.loader import load_catalogue
+from gateway.core.adoption import HistoryRow
+from gateway.core.events import Alert, Event, Reconciled
+from gateway.core.job import JobState
+from gateway.core.movements import Release, Settlement
+from gateway.core.policy import Policy
+from gateway.errors import InvalidRequest, UpstreamInvalidResponse
+from gateway.service.daily import TRIES, DailyReconciliation
+from gateway.service.reconcile import Reconciler, Reconciliation
+from gateway.service.rules import Rules
+from gateway.store.adjustments import RedisAdjustments
+from gateway.store.doubts import RedisDoubts
+from gateway.store.ledgers import RedisLedgers
+from gateway.store.readiness import ensure_epoch
+from gateway.store.scripts import load_scripts
+
+TENANT = "team"
+
+
+@dataclass(slots=True)
+class Bill:
+    """The vendor's side, as the test writes it."""
+
+    rows: list[HistoryRow] = field(default_factory=list)
+    failures: int = 0
+    reads: int = 0
+
+    async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
+        """See `Statement.statement`."""
+        assert first_ms < end_ms
+        self.reads += 1
+        if self.reads <= self.failures:
+            raise UpstreamInvalidResponse("the history is not a JSON object")
+        return list(self.rows)
+
+
+@dataclass(slots=True)
+class Office:
+    """A reconciler, what it works on, and jobs for it."""
+
+    store: Store
+    bill: Bill
+    reconciler: Reconciler
+    now_ms: int
+
+    @property
+    def today(self) -> date:
+        """The store's day."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC).date()
+
+    def billed(self, name: str, cost: int | None, status: str = "COMPLETED") -> None:
+        """Have the vendor list a request."""
+        self.bill.rows.append(
+            HistoryRow(
+                request_id=name, model="kling-2.6", status=status, cost=cost, fingerprint=None, created_ms=self.now_ms
+            )
+        )
+
+    async def job(self, name: str, cost: int | None = CREDIT, *, end: str = "settle") -> str:
+        """Have a job of ours with a vendor's id; return its own."""
+        request = admission(await self.store.caller(TENANT), labels={"shot": name})
+        await self.store.ledger.admit(request)
+        await self.store.ledger.accept(TENANT, request.job_id, name)
+        charge = Settlement(tenant=TENANT, job_id=request.job_id, state=JobState.COMPLETED, cost=cost)
+        if end == "settle":
+            await self.store.ledger.settle(charge)
+        elif end == "expire":
+            await self.store.ledger.settle(replace(charge, state=JobState.EXPIRED, cost=None))
+        elif end == "fail":
+            end_ = Release(tenant=TENANT, job_id=request.job_id, state=JobState.FAILED, reason="")
+            await self.store.ledger.release(end_)
+        return request.job_id
+
+    async def compare(self) -> Reconciliation:
+        """Compare today."""
+        return await self.reconciler.compare(self.today, self.today)
+
+    async def spent(self, tenant: str = TENANT) -> int:
+        """Read what a tenant has spent."""
+        return (await self.store.jobs.windows(tenant))[-1].spent
+
+
+@pytest.fixture
+async def office(redis_url: str) -> AsyncIterator[Office]:
+    """Put a reconciler together on an empty store; the ledger must add up at the end."""
+    async with open_store(redis_url) as store:
+        await ensure_epoch(store.client)
+        bill, library = Bill(), load_scripts()
+        ledgers, doubts = (
+            RedisLedgers(store.client, store.scripts, library),
+            RedisDoubts(store.client, store.scripts, library),
+        )
+        reconciler = Reconciler(bill, ledgers, doubts, RedisAdjustments(store.scripts, library, doubts))
+        yield Office(store, bill, reconciler, await ledgers.now_ms())
+        await assert_audited(store.client)
+
+
+async def test_rows_are_matched_by_the_vendors_id(office: Office) -> None:
+    """Each request of either side is told once: matched, at another cost, missing here or there, or still running."""
+    for name, cost in (("same", CREDIT), ("dearer", CREDIT), ("lost", CREDIT)):
+        await office.job(name, cost)
+    await office.job("failed", end="fail")
+    await office.job("running", end="run")
+    await office.job("gone", end="expire")
+    office.billed("same", CREDIT)
+    office.billed("dearer", CREDIT + 1)
+    office.billed("failed", None, "FAILED")
+    office.billed("running", None, "PENDING")
+    office.billed("strange", 7)
+    office.billed("strange and running", None, "PENDING")
+    found = await office.compare()
+    assert {line.upstream_id: (line.kind, line.ours, line.theirs) for line in found.lines} == {
+        "same": ("matched", CREDIT, CREDIT),
+        "dearer": ("differs", CREDIT, CREDIT + 1),
+        "failed": ("matched", 0, 0),
+        "running": ("running", None, 0),
+        "strange": ("only_theirs", None, 7),
+        "strange and running": ("running", None, 0),
+        "lost": ("only_ours", CREDIT, None),
+        "gone": ("only_ours", CREDIT, None),
+    }
+    assert (found.agrees, found.drift) == (False, 1 + 7 + 2 * CREDIT)
+
+
+async def test_what_agrees_agrees(office: Office) -> None:
+    """Where both sides list the same, nothing is left to do; so for a day on which nothing happened."""
+    await office.job("v1")
+    office.billed("v1", CREDIT)
+    assert (await office.compare()).agrees
+    quiet = await office.reconciler.compare(office.today - timedelta(days=9), office.today - timedelta(days=8))
+    assert (quiet.agrees, quiet.lines) == (True, [])
+
+
+async def test_adjusting_makes_ours_theirs_and_may_be_repeated(office: Office) -> None:
+    """The vendor's figure is charged by an entry of its own, once; then both sides agree, record and usage too."""
+    job = await office.job("v1", None)
+    free = await office.job("v2", end="fail")
+    await office.job("v3", end="expire")
+    office.billed("v1", CREDIT // 3)
+    office.billed("v2", 5, "FAILED")
+    found = await office.compare()
+    assert await office.reconciler.adjust(found.lines) == 3
+    assert await office.reconciler.adjust(found.lines) == 0
+    assert (await office.compare()).agrees
+    assert await office.spent() == CREDIT // 3 + 5
+    records = [await office.store.jobs.find(TENANT, job_id) for job_id in (job, free)]
+    assert [(record.cost, record.estimated) for record in records if record] == [(CREDIT // 3, False), (5, False)]
+    office.bill.rows[0] = replace(office.bill.rows[0], cost=2 * CREDIT)
+    assert await office.reconciler.adjust((await office.compare()).lines) == 1
+    assert (await office.compare()).agrees
+
+
+async def test_a_cost_that_makes_no_sense_is_not_adjusted_to(office: Office) -> None:
+    """A completed row without a usable cost is listed, and nothing is written for it."""
+    await office.job("v1")
+    office.billed("v1", None)
+    found = await office.compare()
+    assert [(line.kind, line.theirs) for line in found.lines] == [("differs", None)]
+    assert await office.reconciler.adjust(found.lines) == 0
+
+
+async def test_a_stale_comparison_adjusts_nothing(office: Office) -> None:
+    """What was charged otherwise meanwhile is left alone: two operators don't adjust twice."""
+    await office.job("v1")
+    office.billed("v1", 3)
+    old = await office.compare()
+    office.bill.rows[0] = replace(office.bill.rows[0], cost=5)
+    new = await office.compare()
+    assert [await office.reconciler.adjust(found.lines) for found in (new, old)] == [1, 0]
+    assert await office.spent() == 5
+
+
+async def test_orphans_are_charged_to_the_tenant_that_is_named_once(office: Office) -> None:
+    """A request around the gateway counts in the windows of its own time, of one tenant, and agrees from then on."""
+    await office.store.caller("other")
+    await office.store.caller(TENANT)
+    office.billed("strange", 7)
+    office.billed("strange, at no cost", 0, "FAILED")
+    found = await office.compare()
+    assert await office.reconciler.adopt(found.lines, TENANT) == 1
+    assert await office.reconciler.adopt(found.lines, TENANT) == 0
+    assert await office.reconciler.adopt(found.lines, "other") == 0
+    assert (await office.spent(), await office.spent("other")) == (7, 0)
+    day = (await office.store.jobs.windows(TENANT))[0]
+    assert day.spent == 7
+    kinds = {line.upstream_id: line.kind for line in (await office.compare()).lines}
+    assert kinds == {"strange": "matched", "strange, at no cost": "only_theirs"}
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (-31, 0)])
+async def test_spans_that_can_not_be_compared(office: Office, first: int, last: int) -> None:
+    """Days in the wrong order, and more than 31, are refused."""
+    days = (office.today + timedelta(days=first), office.today + timedelta(days=last))
+    with pytest.raises(InvalidRequest):
+        await office.reconciler.compare(*days)
+
+
+async def test_days_whose_entries_are_folded_are_refused(office: Office) -> None:
+    """A ledger that no longer has the entries would seem to lack the jobs: it says so instead."""
+    await office.job("v1")
+    ledgers = RedisLedgers(office.store.client, office.store.scripts, load_scripts())
+    await ledgers.fold(TENANT, keep_s=-1, limit=100)
+    with pytest.raises(InvalidRequest, match="no longer kept"):
+        await office.compare()
+
+
+def daily(office: Office, policy: Policy, at_s: list[float]) -> tuple[DailyReconciliation, list[Event]]:
+    """Make what one process of the fleet runs."""
+    events: list[Event] = []
+
+    async def sleep(seconds: float) -> None:
+        at_s[0] += seconds
+
+    rules = Rules(policy, load_catalogue())
+    options: dict[str, Any] = {"reconciler": office.reconciler, "sweeper": office.store.sweeper, "rules": rules}
+    return DailyReconciliation(**options, sink=events.append, clock=lambda: at_s[0], sleep=sleep), events
+
+
+async def test_once_a_day_one_process_of_the_fleet_compares(office: Office) -> None:
+    """From the time of day on, the first process to look compares the last days; nobody does again that day."""
+    await office.job("v1")
+    office.billed("v1", CREDIT + 5)
+    tomorrow = datetime.combine(office.today + timedelta(days=1), time(4), UTC).timestamp()
+    at_s = [tomorrow]
+    policy = Policy(reconcile_at=time(4, 30))
+    fleet = [daily(office, policy, at_s) for _ in range(2)]
+    for minutes in (0, 29, 31, 32, 600):
+        at_s[0] = tomorrow + minutes * 60
+        for process, _ in fleet:
+            await process.look()
+    told = [event for _, events in fleet for event in events]
+    assert [event.drift for event in told if isinstance(event, Reconciled)] == [5]
+    assert [event.event for event in told if isinstance(event, Alert)] == ["reconcile.drift"]
+    assert office.bill.reads == 1
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(2, "reconcile.done"), (TRIES, "reconcile.failed")])
+async def test_a_history_that_can_not_be_read_is_tried_again(office: Office, failures: int, expected: str) -> None:
+    """For some hours; then it is said that nothing is known, rather than that something is missing."""
+    office.bill.failures = failures
+    process, events = daily(office, Policy(reconcile_at=time(0)), [office.now_ms / 1000])
+    await process.look()
+    (told,) = events
+    assert (told.event if isinstance(told, Alert) else told.name) == expected
+
+
+async def test_without_a_time_nothing_is_compared(office: Office) -> None:
+    """It runs only where the policy says when."""
+    process, events = daily(office, Policy(), [office.now_ms / 1000])
+    await process.look()
+    assert (office.bill.reads, events) == (0, [])

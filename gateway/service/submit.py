@@ -119,8 +119,9 @@ class Sending:
             forget=forget if verdict.retry_after_s is not None else None,
             actor="gateway",
         )
-        released = await self.record(lambda: self.ledger.release(release))
-        if released is not None:
+        done = await self.record(lambda: self.ledger.release(release))
+        released = None if done is None else done.job
+        if released is not None and done is not None and done.changed:
             self.sink(ended(released))
         quota = admitted.quota if released is None else admitted.quota.released(job.hold)
         return rejected(verdict, quota, released or job)
@@ -130,9 +131,9 @@ class Sending:
         job = admitted.job
         detail = f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`"
         self.sink(Alert.of(job, "job.unknown", detail))
-        doubted = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
+        done = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
         code = "upstream_invalid_response" if unfit else "outcome_unknown"
-        return Uncertain(doubted or job, admitted.quota, code)
+        return Uncertain((done and done.job) or job, admitted.quota, code)
 
     async def failed(self, admitted: Admitted, error: UpstreamError, forget: str | None) -> Rejected | Uncertain:
         """Record that a call did not go well: refused or provably unsent, else nobody knows what became of it."""
@@ -141,10 +142,10 @@ class Sending:
         unfit = isinstance(error, UpstreamAmbiguous) and error.unfit
         return await self.doubt(admitted, str(error), unfit=unfit)
 
-    async def record(self, write: Write) -> Job | None:
+    async def record(self, write: Write) -> Finished | None:
         """Write what is now true; None where the store will only hear of it later."""
         try:
-            return (await self.outbox.write(write)).job
+            return await self.outbox.write(write)
         except StoreUnavailable:
             return None
 
@@ -241,7 +242,8 @@ class SubmitService:
                 self._watchlist.add(DueEntry(job.tenant, job.id, spread_s(FIRST_POLL_S, job.id)))
             return done
 
-        accepted = await sending.record(write)
+        done = await sending.record(write)
+        accepted = None if done is None else done.job
         sending.faults.reach(FaultPoint.RECORDED)
         if accepted is None or accepted.state is JobState.UNKNOWN:
             return Uncertain(job, admitted.quota)

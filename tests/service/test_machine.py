@@ -30,10 +30,10 @@ EXAMPLES = int(os.environ.get("FAULTS_EXAMPLES", "500"))
 STEPS = 50
 NUMBERS = st.integers(0, 7)
 PROCESSES = st.integers(0, 1)
-PROMPTS = st.sampled_from(("a", "a", "b", None))
-KEYS = st.sampled_from((None, None, "k-1", "k-2"))
+PROMPTS = st.sampled_from(("a", "a", "a", None))
+KEYS = st.sampled_from((None, None, None, "k-1"))
 COSTS = st.sampled_from((HOLD, HOLD, 7, 15))
-SPANS_S = st.sampled_from((0.5, 2, 5, 10, 20, 45, 120, 400, 1200))
+SPANS_S = st.sampled_from((10, 2, 20, 45, 120, 400, 1200))
 WORKS: st.SearchStrategy[Work] = st.sampled_from(ROUND)
 STRIKES: st.SearchStrategy[Strike] = st.sampled_from(
     ("die before", "die after", "refuse", "lose the reply", "stall", "stall")
@@ -46,7 +46,7 @@ def plans(draw: st.DrawFn) -> Plan:
     """Draw what becomes of a POST; most are taken and answered."""
     cost = draw(COSTS)
     return Plan(
-        answer=draw(st.sampled_from(("ok", "ok", "ok", "lost", "lost", "unsent", 400, 429, 500))),
+        answer=draw(st.sampled_from(("ok", "ok", "ok", "ok", "lost", "lost", "lost", "unsent", 400, 429))),
         takes=draw(st.booleans()),
         parked=draw(st.sampled_from((False, False, True))),
         late_s=draw(st.sampled_from((0, 0, 0, 30, 90))),
@@ -64,8 +64,8 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @initialize(
         unknown_jobs=st.sampled_from(("charge", "release")),
-        budget=st.sampled_from((35, 1000)),
-        slots=st.sampled_from((4, 100)),
+        budget=st.sampled_from((1000, 35)),
+        slots=st.sampled_from((100, 4)),
     )
     def begin(self, unknown_jobs: UnknownJobs, budget: int, slots: int) -> None:
         """Start two processes on an empty store."""

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections import deque
+
+from support.memory_vendor import Plan
+from support.memory_world import ROUND, World
+
+from gateway.core.events import JobEnded
+from gateway.core.job import JobState
+from gateway.core.policy import Policy
+
+
+def test_the_end_of_a_job_is_told_once() -> None:
+    """A refusal that comes after the job was given up on and released changes nothing, and tells nothing again."""
+    world = World(Policy(unknown_after_s=15), budget=1000, slots=9)
+    try:
+        world.vendor.plans = deque([Plan(answer=500, parked=True)])
+        world.ask(world.processes[0], "one", "async", None)
+        for _ in range(4):
+            world.pass_time(10)
+            world.work(world.processes[1], *ROUND)
+        assert [job.state for job in world.jobs()] == [JobState.REJECTED]
+        world.release(0)
+        assert len([event for event in world.events if isinstance(event, JobEnded)]) == 1
+    finally:
+        world.close()

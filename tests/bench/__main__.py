@@ -16,16 +16,29 @@ from typing import Any, Final
 
 import uvloop
 
+from bench.durability import durability, durability_table
+from bench.faults import fault_table, faults
 from bench.goals import lines
 from bench.overload import overload
 from bench.reads import reads
 from bench.scene import shared_servers
 from bench.size import FULL, QUICK, Size
+from bench.sizing import sizing, sizing_table
 from bench.submits import submits
 from bench.tracker import tracker
 from bench.trips import trips
 
-PARTS: Final = {"reads": reads, "submits": submits, "trips": trips, "tracker": tracker, "overload": overload}
+PARTS: Final = {
+    "reads": reads,
+    "submits": submits,
+    "trips": trips,
+    "tracker": tracker,
+    "overload": overload,
+    "faults": faults,
+    "durability": durability,
+    "sizing": sizing,
+}
+TABLES: Final = {"faults": fault_table, "durability": durability_table, "sizing": sizing_table}
 OUT: Final = Path("bench/out")
 
 
@@ -61,7 +74,8 @@ async def _run(parts: Sequence[str], size: Size, kept: Path) -> None:
         async for name, found in measure(parts, size, Path(directory)):
             figures[name] = found
             _keep(kept, about | figures)
-    sys.stdout.write("\n".join(lines(figures)) + f"\n\n{kept}\n")
+    tables = ["\n".join(TABLES[name](found)) for name, found in figures.items() if name in TABLES]
+    sys.stdout.write("\n\n".join(["\n".join(lines(figures)), *tables, str(kept)]) + "\n")
 
 
 def _keep(file: Path, figures: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(series, Mapping) and "cpu_us" in series:
                 yield f"{name:<12}" + "".join(f"{series[column]:>10}" for column in SERIES)
     yield ""
-    for goal in GOALS:
+    for goal in (goal for goal in GOALS if goal.path[0] in figures):
         figure = goal.figure(figures)
         if figure is None:
             yield f"{goal.name:<28}{'not measured':>14}"

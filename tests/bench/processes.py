@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,9 +53,8 @@ class Server:
         return urlsplit(self.url).port or 0
 
     def cpu_s(self) -> float:
-        """Read user and system time of all its threads so far, without children (proc(5), ``/proc/pid/stat``)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * _TICK_S
+        """Read user and system time so far of all its threads, and its workers' (proc(5), ``/proc/pid/stat``)."""
+        return sum(_cpu_s(pid) for pid in self._pids())
 
     def last_words(self) -> str:
         """Quote the end of its log."""
@@ -64,9 +63,25 @@ class Server:
             return file.read().decode(errors="replace")
 
     def resident_bytes(self) -> int:
-        """Read its resident memory."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * _KB for line in lines if line.startswith("VmRSS"))
+        """Read its resident memory, and its workers'."""
+        return sum(_resident_bytes(pid) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        """List its process, and a gateway's workers; what a store forks to rewrite its file comes and goes."""
+        if not self.ops_url:
+            return [self.pid]
+        children = "".join(file.read_text() for file in Path(f"/proc/{self.pid}/task").glob("*/children"))
+        return [self.pid, *map(int, children.split())]
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def _resident_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * _KB for line in lines if line.startswith("VmRSS")), 0)
 
 
 @contextmanager
@@ -82,8 +97,9 @@ def server(name: str, module: str, *words: str, log: Path, env: Mapping[str, str
 
 
 def _end(pid: int, process: subprocess.Popen[bytes]) -> None:
-    """End a server; one that does not drain in time is killed, and that is a failure of its own."""
-    os.kill(pid, signal.SIGTERM)
+    """End a server that was not killed; one that does not drain in time is, and that is a failure of its own."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     try:
         process.wait(timeout=END_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -14,13 +14,13 @@ from urllib.request import Request, urlopen
 from support.ledger import Store, open_store
 from support.valkey import valkey_server
 
-from bench.processes import Server, command, server
+from bench.processes import Server, server
 from bench.rounds import answered
-from bench.standin import MODEL
+from bench.standin import MODEL, VendorFault
+from bench.tenants import Caller, declare
 from gateway.cli.closed_loop import Plan, request_bytes, run
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import MAX_INTERVAL_S
-from gateway.core.tenant import Credential, new_api_key
 from gateway.store import keys
 
 QUICK_MODEL: Final = "faceswap-v2"
@@ -35,21 +35,10 @@ BODY: Final = json.dumps(
     }
 ).encode()
 HOST: Final = "gateway.test"
-JOB_S: Final = 425.0
 LONG_S: Final = 3000.0
 READY_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.1
 _HTTP_TIMEOUT_S: Final = 5.0
-
-_YAML_HEAD: Final = f"models:\n  {MODEL}: {{expected_latency: {JOB_S:.0f}s}}\ntenants:\n"
-_YAML_TENANT: Final = """\
-  - id: {tenant}
-    rate_limits:
-      submit: {{limit: 1000000, period: 1s, burst: 1000000}}
-      read: {{limit: 1000000, period: 1s, burst: 1000000}}
-    concurrent_jobs: 1000000
-    budgets: {{day: "9000000", month: "9000000"}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +48,6 @@ class Shared:
     directory: Path
     standin: Server
     echo: Server
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A tenant and an API key of it."""
-
-    credential: Credential
-    key: str
-
-    @property
-    def tenant(self) -> str:
-        """Whose key it is."""
-        return self.credential.tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +73,7 @@ class Scene:
     def submits(self, model: str = MODEL, *, idempotent: int = 0) -> list[bytes]:
         """Write down a submit of each tenant; with ``idempotent``, as many of each, every one with its own key."""
         if not idempotent:
-            return [_submit(model, caller.key, None) for caller in self.callers]
+            return submits_of(self.callers, model)
         return [_submit(model, caller.key, f"bench-{n}") for n in range(idempotent) for caller in self.callers]
 
     def gets(self, jobs: Mapping[str, Sequence[str]], tail: str) -> list[bytes]:
@@ -163,7 +139,16 @@ def shared_servers(directory: Path) -> Iterator[Shared]:
 
 
 @asynccontextmanager
-async def scene(shared: Shared, name: str, *, tenants: int, role: str = "all") -> AsyncIterator[Scene]:
+async def scene(
+    shared: Shared,
+    name: str,
+    *,
+    tenants: int,
+    role: str = "all",
+    durability: str = "none",
+    env: Mapping[str, str] | None = None,
+    valkey: Sequence[str] = (),
+) -> AsyncIterator[Scene]:
     """Run a gateway on a fresh Valkey, with tenants that no limit stops.
 
     Args:
@@ -171,25 +156,32 @@ async def scene(shared: Shared, name: str, *, tenants: int, role: str = "all") -
         name: Of the part, for its directory.
         tenants: How many.
         role: ``GATEWAY_ROLE``.
+        durability: ``policy.durability``.
+        env: More of the gateway's environment.
+        valkey: How Valkey is started; by default it is durable.
     """
     directory = shared.directory / name
-    with valkey_server(directory / "valkey") as redis_url:
-        declared = directory / "gateway.yaml"
-        names = [f"tenant-{n:04d}" for n in range(tenants)]
-        declared.write_text(_YAML_HEAD + "".join(_YAML_TENANT.format(tenant=tenant) for tenant in names))
-        command("gateway", "apply", "-f", str(declared), env={"GATEWAY_REDIS_URL": redis_url})
+    with valkey_server(directory / "valkey", *valkey) as redis_url:
         async with open_store(redis_url) as store:
-            callers = await asyncio.gather(*(_caller(store, tenant) for tenant in names))
-            env = _environment(redis_url, shared.standin.url, role)
-            with server("gateway", "gateway", "serve", log=directory / "gateway.log", env=env) as gateway:
-                await _ready(gateway)
-                valkey = Server("valkey", redis_url, await _pid(store), directory / "valkey" / "valkey.log")
-                yield Scene(gateway, valkey, shared.standin, shared.echo, store, callers)
+            callers = await declare(store, redis_url, directory, tenants, durability)
+            told = {**environment(redis_url, shared.standin.url, role), **(env or {})}
+            with server("gateway", "gateway", "serve", log=directory / "gateway.log", env=told) as gateway:
+                await ready(gateway)
+                pid = await _pid(store)
+                kept = Server("valkey", redis_url, pid, directory / "valkey" / "valkey.log")
+                yield Scene(gateway, kept, shared.standin, shared.echo, store, callers)
 
 
-def tell(standin: Server, *, job_s: float | None = None, delay_ms: str | None = None) -> dict[str, int]:
+def tell(
+    standin: Server,
+    *,
+    job_s: float | None = None,
+    delay_ms: str | None = None,
+    fault: VendorFault | None = None,
+    every: int | None = None,
+) -> dict[str, int]:
     """Set how the stand-in answers, and return its counts."""
-    given = {"job_s": job_s, "delay_ms": delay_ms}
+    given = {"job_s": job_s, "delay_ms": delay_ms, "fault": fault, "every": every}
     query = "&".join(f"{name}={value}" for name, value in given.items() if value is not None)
     with urlopen(Request(f"{standin.url}/_standin?{query}", method="PUT"), timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310  our own stand-in
         told: dict[str, int] = json.load(answer)
@@ -201,14 +193,8 @@ async def _pid(store: Store) -> int:
     return int(info["process_id"])
 
 
-async def _caller(store: Store, tenant: str) -> Caller:
-    credential, secret = new_api_key(tenant)
-    if not await store.tenants.add_key(credential, "bench", ttl_s=None):
-        raise RuntimeError(f"there is no tenant {tenant}")
-    return Caller(credential, secret.reveal())
-
-
-def _environment(redis_url: str, upstream: str, role: str) -> dict[str, str]:
+def environment(redis_url: str, upstream: str, role: str) -> dict[str, str]:
+    """Return the environment of a gateway that finds all it needs on this machine, and free ports."""
     return {
         "GATEWAY_REDIS_URL": redis_url,
         "GATEWAY_ROLE": role,
@@ -222,7 +208,8 @@ def _environment(redis_url: str, upstream: str, role: str) -> dict[str, str]:
     }
 
 
-async def _ready(gateway: Server) -> None:
+async def ready(gateway: Server) -> None:
+    """Wait until a gateway is ready."""
     async with asyncio.timeout(READY_TIMEOUT_S):
         while not _answers(f"{gateway.ops_url}/readyz"):  # noqa: ASYNC110  another process has no event to wait for
             await asyncio.sleep(POLL_S)
@@ -234,6 +221,11 @@ def _answers(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def submits_of(callers: Sequence[Caller], model: str = MODEL) -> list[bytes]:
+    """Write down a submit of each tenant."""
+    return [_submit(model, caller.key, None) for caller in callers]
 
 
 def _submit(model: str, key: str, idempotency_key: str | None) -> bytes:

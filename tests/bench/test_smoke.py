@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import measure
+from bench.__main__ import TABLES, measure
 from bench.goals import GOALS, lines
 from bench.size import SMOKE
 
 
-@pytest.mark.parametrize("part", ["tracker", "trips"])
+@pytest.mark.parametrize("part", ["tracker", "trips", "faults"])
 async def test_every_figure_of_the_benchmark_can_still_be_had(part: str, tmp_path: Path) -> None:
     """A part runs on the real gateway and yields every figure for which there is a goal. How fast is not judged.
 
@@ -21,3 +21,5 @@ async def test_every_figure_of_the_benchmark_can_still_be_had(part: str, tmp_pat
         if goal.path[0] == part:
             assert goal.figure(figures) is not None, goal.name
             assert goal.name in table
+    for name in figures.keys() & TABLES.keys():
+        assert all(line.startswith("|") for line in TABLES[name](figures[name]))

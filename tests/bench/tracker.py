@@ -14,9 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.ledger import admission
 
 from bench.rounds import Subject, interleave
-from bench.scene import HOST, JOB_S, Caller, Scene, Shared, scene, tell
+from bench.scene import HOST, Scene, Shared, scene, tell
 from bench.size import Size
 from bench.standin import MODEL, vendor_id
+from bench.tenants import JOB_S, Caller
 from gateway.cli.closed_loop import request_bytes
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S, next_poll_s

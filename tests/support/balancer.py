@@ -1,4 +1,4 @@
-"""A TCP balancer that does as those of a cluster do: by readiness, and on to the next where a connect is refused."""
+"""A TCP balancer that does as those of a cluster do: by readiness, and on to the next where a connect fails."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from itertools import count
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
-from support.fleet import Member
 
 CHECK_S = 0.05
 CHUNK_BYTES = 65536
+
+
+class Member(Protocol):
+    """A process, by where it listens."""
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+
+    @property
+    def ops_url(self) -> str:
+        """Where to ask whether it is ready."""
 
 
 class Balancer:
@@ -41,7 +53,7 @@ class Balancer:
         try:
             for offset in range(len(self._ready)):
                 url = urlsplit(self._ready[(turn + offset) % len(self._ready)].url)
-                with suppress(ConnectionRefusedError):
+                with suppress(ConnectionError):
                     far_reader, far_writer = await asyncio.open_connection(url.hostname, url.port)
                     with closing(far_writer):
                         await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))

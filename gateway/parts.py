@@ -14,6 +14,7 @@ from gateway.core.ports import Gauges, Sink
 from gateway.service.account import Account
 from gateway.service.adopt import Adopter
 from gateway.service.assets import AssetService
+from gateway.service.budgets import BudgetWatch
 from gateway.service.census import Census
 from gateway.service.clock import StoreClock
 from gateway.service.daily import DailyReconciliation
@@ -45,6 +46,7 @@ from gateway.service.wait import Waiting
 from gateway.service.watchlist import Watchlist
 from gateway.store import keys
 from gateway.store.adjustments import RedisAdjustments
+from gateway.store.alerts import RedisAlerts
 from gateway.store.connect import RedisClient
 from gateway.store.doubts import RedisDoubts
 from gateway.store.due import RedisDue
@@ -265,4 +267,13 @@ def delivering(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: D
     )
     stack.push_async_callback(lambda: notifier.close(min(WEBHOOK_CLOSE_S, drain.left_s())))
     repair = OwingRepair(sweeper=parts.sweeper, deliveries=deliveries, due=parts.hooks)
-    return [notifier.run, repair.run]
+    watch = BudgetWatch(
+        alerts=RedisAlerts(parts.client),
+        tenants=RedisTenants(parts.client, parts.scripts, parts.library),
+        endpoints=deliveries,
+        sender=sender,
+        sweeper=parts.sweeper,
+        sink=parts.sink,
+        clock=parts.clock,
+    )
+    return [notifier.run, repair.run, watch.run]

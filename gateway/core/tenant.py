@@ -116,6 +116,7 @@ class TenantPolicy:
         models: Allowed models; ``*`` matches any characters. Empty: all.
         budgets: Limit in nanocredits per window; a window that is absent is unlimited.
         prices: Estimate in nanocredits that replaces the catalogue's for a model.
+        alerts: Percentages of each budget that are announced, rising.
         webhook_url: Where the end of a job is announced unless its request names another place; None: nowhere.
         webhook_hosts: Hosts that a request may name: ``host``, ``host:port``, ``*.host``; the own one of
             ``webhook_url`` is among them without saying so.
@@ -132,6 +133,7 @@ class TenantPolicy:
     require_idempotency_key: bool = False
     webhook_url: str | None = None
     webhook_hosts: tuple[str, ...] = ()
+    alerts: tuple[int, ...] = (50, 80, 100)
 
     def __post_init__(self) -> None:
         if not TENANT_ID.fullmatch(self.id):

@@ -83,6 +83,9 @@ class TenantDefaults(_Section):
         {}, description="What a job of a model holds, instead of the catalogue's price."
     )
     require_idempotency_key: bool | None = Field(None, description="Refuse submits without `Idempotency-Key`.")
+    alerts: tuple[Percent, ...] | None = Field(
+        None, description="Percentages of each budget that are announced once; else `policy.alerts`."
+    )
     webhooks: WebhookFields | None = Field(None, description="Where messages may go; else nowhere.")
 
 
@@ -92,12 +95,13 @@ class TenantFields(TenantDefaults):
     id: TenantId = Field(description="`[a-z0-9][a-z0-9-]{0,38}`; stands in its keys.")
     name: Printable = Field("", max_length=128, description="For people.")
 
-    def resolve(self, defaults: TenantDefaults) -> TenantPolicy:
-        """Return the tenant's policy: its own fields, else the file's defaults, else ours.
+    def resolve(self, defaults: TenantDefaults, alerts: tuple[int, ...]) -> TenantPolicy:
+        """Return the tenant's policy: its own fields, else the file's defaults, else ours (of alerts, the policy's).
 
         Budgets and prices are taken one by one, so that a default budget stays until the tenant sets that window
         to another amount, or to null to be free of it.
         """
+        own = defaults.alerts if self.alerts is None else self.alerts
         webhooks = self.webhooks or defaults.webhooks or WebhookFields()
         budgets = {**defaults.budgets, **self.budgets}
         submit = self.rate_limits.submit or defaults.rate_limits.submit
@@ -118,6 +122,7 @@ class TenantFields(TenantDefaults):
             budgets={w: limit for w in WINDOWS if (limit := budgets.get(w)) is not None},
             prices={**defaults.prices, **self.prices},
             require_idempotency_key=bool(require_key),
+            alerts=alerts if own is None else tuple(sorted(set(own))),
             webhook_url=webhooks.url,
             webhook_hosts=webhooks.allowed_hosts or _own_host(webhooks.url),
             **{name: value for name, value in optional.items() if value is not None},

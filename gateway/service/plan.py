@@ -82,6 +82,7 @@ def show_tenant(policy: TenantPolicy) -> Shown:
         "concurrent_jobs": str(policy.concurrent_jobs),
         **{f"budgets.{window}": format_credits(limit) for window, limit in policy.budgets.items()},
         **{f"prices.{model}": format_credits(price) for model, price in sorted(policy.prices.items())},
+        "alerts": " ".join(map(str, policy.alerts)),
         "require_idempotency_key": str(policy.require_idempotency_key).lower(),
         "webhooks.url": policy.webhook_url or "",
         "webhooks.allowed_hosts": " ".join(policy.webhook_hosts),

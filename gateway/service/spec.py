@@ -63,7 +63,7 @@ def load_spec(text: str, catalogue: Catalogue, *, name: str = "gateway.yaml") ->
     return GatewaySpec(
         policy=file.policy.resolve(),
         models=tuple(model.resolve(slug) for slug, model in sorted(file.models.items())),
-        tenants=tuple(tenant.resolve(file.policy.defaults) for tenant in file.tenants),
+        tenants=tuple(tenant.resolve(file.policy.defaults, file.policy.resolve().alerts) for tenant in file.tenants),
     )
 
 

@@ -26,7 +26,7 @@ class RedisAdjustments:
         t = booked.tenant
         names = [
             keys.job(t, booked.id), keys.budget(t), keys.ledger(t), keys.usage(t), keys.adjusted(t, booked.id),
-            keys.upstream(t, booked.upstream_id or "-"),
+            keys.upstream(t, booked.upstream_id or "-"), keys.tenant(t), keys.alerts(t),
         ]  # fmt: skip
         args: list[str | int] = [
             booked.id, booked.charged, target, booked.upstream_id, booked.model, booked.key_id, booked.state,

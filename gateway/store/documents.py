@@ -26,8 +26,9 @@ def tenant_to_json(policy: TenantPolicy) -> str:
 def tenant_from_json(document: str | bytes) -> TenantPolicy:
     """Read what `tenant_to_json` wrote."""
     known = _known(TenantPolicy, json.loads(document))
-    rates = {name: RateLimit(**_known(RateLimit, known[name])) for name in ("submit", "read")}
-    lists = {name: tuple(known[name]) for name in ("models", "webhook_hosts")}
+    rates: dict[str, Any] = {name: RateLimit(**_known(RateLimit, known[name])) for name in ("submit", "read")}
+    listed = known.keys() & {"models", "webhook_hosts", "alerts"}
+    lists: dict[str, Any] = {name: tuple(known[name]) for name in listed}
     return TenantPolicy(**{**known, **rates, **lists})
 
 

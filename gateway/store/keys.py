@@ -12,6 +12,7 @@ key                           type     holds
 ``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
 ``{t}:usage:<day or month>``  hash     ``<key id>/<model>`` -> counts (`core.usage`); for 400 days
 ``{t}:adjusted:<job id>``     string   what a job is charged since an adjustment, for 60 days
+``{t}:alerts``                hash     budget alerts: the last of each window, and those yet to be told
 ``{t}:job:<job id>``          hash     the job's record (`store.records`)
 ``{t}:result:<job id>``       hash     body, type, packed (`store.bodies`); expires after ``result_ttl``
 ``{t}:jobs``                  zset     job ids by creation, ms
@@ -109,6 +110,11 @@ def usage(t: str, period: str = "") -> str:
 def adjusted(t: str, job_id: str) -> str:
     """Name the mark of what a job is charged since an adjustment."""
     return f"{{{t}}}:adjusted:{job_id}"
+
+
+def alerts(t: str) -> str:
+    """Name the hash of a tenant's budget alerts."""
+    return f"{{{t}}}:alerts"
 
 
 def job(t: str, job_id: str) -> str:

@@ -95,7 +95,7 @@ class RedisLedger:
             [
                 keys.tenant(t), keys.key(t, a.credential.key_id), keys.gcra(t, "submit"), keys.active(t),
                 keys.budget(t), keys.job(t, a.job_id), keys.idempotency(t, a.idempotency_key or _NO_KEY),
-                keys.ledger(t), keys.jobs(t), keys.sending(t), keys.usage(t),
+                keys.ledger(t), keys.jobs(t), keys.sending(t), keys.usage(t), keys.alerts(t),
             ],
             [
                 a.credential.digest, a.model, "" if a.estimate is None else a.estimate,
@@ -203,7 +203,7 @@ class RedisLedger:
 def _ending_keys(t: str, job_id: str) -> list[str]:
     return [
         keys.job(t, job_id), keys.active(t), keys.sending(t), keys.budget(t), keys.ledger(t), keys.result(t, job_id),
-        keys.owed(t), keys.usage(t),
+        keys.owed(t), keys.usage(t), keys.tenant(t), keys.alerts(t),
     ]  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 Fields of ``{t}:tenant``, which the scripts decide by: ``submit`` and ``read`` (``limit:period_s:burst:interval_us``),
 ``models`` (patterns, space-separated, empty: all), ``webhook`` (URL; absent: none), ``webhook_hosts`` (as ``models``;
-empty: none), ``concurrent``, ``require_key`` (``0``, ``1``), ``limit:<window>``
-and ``price:<model>`` (nanocredits; absent: none), ``name``, ``doc`` (the whole policy, JSON); and the marks
-``suspended`` and ``removed``, each ``1`` or absent.
+empty: none), ``concurrent``, ``require_key`` (``0``, ``1``), ``alerts`` (percentages, space-separated),
+``limit:<window>`` and ``price:<model>`` (nanocredits; absent: none), ``name``, ``doc`` (the whole policy, JSON); and
+the marks ``suspended`` and ``removed``, each ``1`` or absent.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def tenant_fields(policy: TenantPolicy) -> dict[str, str]:
         "submit": _rate(policy.submit),
         "read": _rate(policy.read),
         "concurrent": str(policy.concurrent_jobs),
+        "alerts": " ".join(map(str, policy.alerts)),
         "require_key": "1" if policy.require_idempotency_key else "0",
         **{f"limit:{window}": str(limit) for window, limit in policy.budgets.items()},
         **{f"price:{model}": str(price) for model, price in policy.prices.items()},

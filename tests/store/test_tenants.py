@@ -99,6 +99,7 @@ async def test_the_scripts_find_their_fields(store: Store) -> None:
         "submit": "7:60:3:8571429",
         "read": "100:60:50:600000",
         "concurrent": "4",
+        "alerts": "50 80 100",
         "require_key": "1",
         "limit:day": "5000000000",
         "limit:total": "50000000000",

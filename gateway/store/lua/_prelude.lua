@@ -99,6 +99,29 @@ local function tally_both(usage, windows, key_id, model, counts)
   end
 end
 
+-- Note the alert percentages that budgets have reached: each once a window, of several the highest. The field 'day' (...)
+-- holds the last one, 'window/percent'; '!window/percent' is yet to be told (store/alerts.py): 'when ms:limit:spent:held',
+-- then whether it was told, attempts at its webhook, and when the next one is due (ms).
+local function warn(keys, windows)
+  local t = redis.call('HMGET', keys.tenant, 'alerts', 'limit:day', 'limit:week', 'limit:month', 'limit:total')
+  local i = 1
+  for id in string.gmatch(windows, '[^,]+') do
+    local kind, limit, reached = WINDOWS[i], tonumber(t[i + 1] or 0), 0
+    i = i + 1
+    local c = limit > 0 and redis.call('HMGET', keys.budget, id .. ':spent', id .. ':held')
+    for percent in string.gmatch(c and (t[1] or '50 80 100') or '', '%d+') do
+      local wanted = math.floor(limit / 100) * percent + math.ceil(limit % 100 * percent / 100)
+      if (c[1] or 0) + (c[2] or 0) >= wanted then reached = tonumber(percent) end
+    end
+    local last, before = string.match(reached > 0 and redis.call('HGET', keys.alerts, kind) or '', '^(.*)/(%d+)$')
+    if reached > 0 and (last ~= id or tonumber(before) < reached) then
+      local said, now_ms = id .. '/' .. int(reached), int(math.floor(now_us() / 1000))
+      redis.call('HSET', keys.alerts, kind, said, '!' .. said,
+        table.concat({now_ms, int(limit), c[1] or '0', c[2] or '0', '0', '0', '0'}, ':'))
+    end
+  end
+end
+
 -- Book one movement of money: the counters of the job's windows (comma-separated ids), the ledger entry that says so,
 -- and the usage. `j` maps the job's fields as they are after it; `spent` and `held` are what is added to the counters;
 -- `counts` what besides is counted as usage. Balances in the entry are those of `total` after it.
@@ -113,6 +136,11 @@ local function book(keys, kind, job_id, j, spent, held, actor, counts)
     'job', job_id, 'model', j.model or '', 'key', j.key or '', 'state', j.state, 'upstream', j.upstream_id or '',
     'amount', int((kind == 'hold' or kind == 'release') and hold or spent), 'hold', int(hold), 'windows', j.windows,
     'spent', after[1] or '0', 'held', after[2] or '0', 'actor', actor, 'labels', j.labels or '')
+  if kind == 'hold' then
+    warn(keys, j.windows)
+  elseif spent + held > 0 then
+    warn(keys, table.concat(windows_at(now_us()), ','))
+  end
   counts.spent, counts.held = spent, held
   tally_both(keys.usage, j.windows, j.key or '', j.model or '', counts)
 end

@@ -1,12 +1,12 @@
 -- Decide on a new job and, if it is admitted, put it on record with its hold: everything or nothing.
--- KEYS 1 tenant 2 key 3 gcra:submit 4 active 5 budget 6 job 7 idempotency 8 ledger 9 jobs 10 sending 11 usage
+-- KEYS 1 tenant 2 key 3 gcra:submit 4 active 5 budget 6 job 7 idempotency 8 ledger 9 jobs 10 sending 11 usage 12 alerts
 -- ARGV 1 digest of the secret 2 model 3 estimate (nanocredits, '' = unpriced) 4 '1' with an idempotency key
 --      5 fingerprint 6 job id 7 owner 8 'admit' | 'quote' 9 idempotency ttl ms 10 job ttl ms
 --      11 webhook: '' = the tenant's own, '-' = none, else the spellings of the host that the record's URL names;
 --      then pairs for the record
 -- Reply {verdict, now ms, rate, standing, detail}; verdict: admitted, replayed, voided, or a refusal code.
 --       detail: admitted {hold, windows, webhook's URL or ''}; replayed and idempotency_* {job id}; budget_exhausted {hold, window index}
-local TENANT, KEY, GCRA, ACTIVE, BUDGET, JOB, IDEM, LEDGER, JOBS, SENDING, USAGE = unpack(KEYS)
+local TENANT, KEY, GCRA, ACTIVE, BUDGET, JOB, IDEM, LEDGER, JOBS, SENDING, USAGE, ALERTS = unpack(KEYS)
 local digest, model, estimate, has_key, fingerprint, job_id, owner, mode = unpack(ARGV, 1, 8)
 local webhook, fields = ARGV[11], {unpack(ARGV, 12)}
 local now = now_us()
@@ -62,7 +62,8 @@ redis.call('ZREMRANGEBYSCORE', JOBS, '-inf', int(now_ms - ARGV[10]))
 redis.call('HSET', SENDING, job_id, owner)
 gcra_take(GCRA, bucket.tat, now)
 local j = record(JOB)
-book({budget = BUDGET, ledger = LEDGER, usage = USAGE}, 'hold', job_id, j, 0, hold, 'key:' .. j.key, {jobs = 1})
+local books = {tenant = TENANT, budget = BUDGET, ledger = LEDGER, usage = USAGE, alerts = ALERTS}
+book(books, 'hold', job_id, j, 0, hold, 'key:' .. j.key, {jobs = 1})
 if has_key == '1' then
   redis.call('HSET', IDEM, 'job', job_id, 'fingerprint', fingerprint)
   redis.call('PEXPIRE', IDEM, ARGV[9])

@@ -1,12 +1,12 @@
 -- End a hold without a charge: the job becomes FAILED or REJECTED. Running it again changes nothing.
 -- With code 'voided', a job that is not on record leaves a tombstone, so that its admission can't arrive later.
--- KEYS 1 job 2 active 3 sending 4 budget 5 ledger 6 result 7 owed 8 usage 9 idempotency record to forget (with ARGV 6)
+-- KEYS 1 job 2 active 3 sending 4 budget 5 ledger 6 result 7 owed 8 usage 9 tenant 10 alerts 11 idempotency record to forget (with ARGV 6)
 -- ARGV 1 job id 2 new state 3 states that it may end 4 code 5 reason 6 '1' = forget the idempotency key 7 actor
 --      8 job ttl ms 9 result ttl ms, then field pairs of the result (none: nothing to keep)
 -- Reply {changed, record}
 local keys = {job = KEYS[1], active = KEYS[2], sending = KEYS[3], budget = KEYS[4], ledger = KEYS[5], result = KEYS[6],
   usage = KEYS[8]}
-local idempotency = KEYS[9]
+local idempotency = KEYS[11]
 local job_id, state, from, code, reason, forget, actor, job_ttl, result_ttl = unpack(ARGV, 1, 9)
 local j = record(keys.job)
 if not j.state and code == 'voided' then

@@ -39,20 +39,22 @@ SyncOutcome = SyncAnswer | Submitted | Denied | Rejected | Uncertain
 class Relay:
     """Hands an answer from the task that reads it to the caller who streams it; keeps a copy while there is room.
 
-    Iterating raises `UpstreamAmbiguous` where the vendor broke off.
+    Iterating raises `UpstreamAmbiguous` where the vendor broke off, `TimeoutError` where the caller counts as gone.
 
     Args:
         lease: For the copy.
+        patience_s: Seconds; a caller who takes no chunk for so long counts as gone.
     """
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, patience_s: float = READER_GONE_S) -> None:
         self.lease = lease
+        self._patience_s = patience_s
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(_QUEUE_CHUNKS)
         self._gone = False
         self._kept: bytearray | None = bytearray()
 
     async def put(self, chunk: bytes) -> None:
-        """Pass a chunk on; a caller who does not take it in 60 s counts as gone."""
+        """Pass a chunk on; waits while the caller has not taken those before it."""
         if self._kept is not None:
             if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not self.lease.grow(len(chunk)):
                 self._kept = None
@@ -73,9 +75,11 @@ class Relay:
         if self._gone:
             return
         try:
-            await asyncio.wait_for(self._queue.put(item), READER_GONE_S)
+            await asyncio.wait_for(self._queue.put(item), self._patience_s)
         except TimeoutError:
-            self._gone = True
+            await self.aclose()
+            # Should it come back after all, it must see that its answer is not whole, and wait for no more of it.
+            self._queue.put_nowait(TimeoutError("the caller did not take its answer"))
 
     def __aiter__(self) -> Relay:
         return self
@@ -150,11 +154,11 @@ class SyncService:
 
     async def _pump(self, stream: SyncStream, relay: Relay, job: Job) -> None:
         """Read the answer to its end and settle: the vendor bills it once its headers are out."""
-        broke: UpstreamError | None = None
+        broke: Exception | None = None
         try:
             async for chunk in stream.chunks():
                 await relay.put(chunk)
-        except UpstreamError as exc:
+        except Exception as exc:  # noqa: BLE001 whatever ends the reading, the call is settled and its caller let go
             broke = exc
         finally:
             await stream.aclose()

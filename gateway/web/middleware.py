@@ -120,7 +120,7 @@ class Edge:
         if not isinstance(body, bytes):
             cut = await stream(body, exchange.receive, send)
             # A body that breaks off is left incomplete: the server closes the connection, and the caller can tell.
-            if cut is not None and not isinstance(cut, UpstreamError | asyncio.CancelledError):
+            if cut is not None and not isinstance(cut, UpstreamError | asyncio.CancelledError | TimeoutError):
                 self._alert(cut)
             return
         await send({"type": "http.response.body", "body": body, "more_body": pending})

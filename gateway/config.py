@@ -156,7 +156,9 @@ class Settings(BaseSettings):
     redis_connections: int = Field(64, ge=4, le=10_000, description="Connections to Redis at most, a process")
     max_body_bytes: int = Field(_MIB, ge=1024, le=64 * _MIB, description="Largest request body")
     max_held_bytes: int = Field(
-        256 * _MIB, ge=64 * _MIB, description="Memory for request bodies and copies of sync answers, a process"
+        256 * _MIB,
+        ge=64 * _MIB,
+        description="Memory for request bodies and copies of sync answers, and as much for results, a process",
     )
     overload_late_ms: int = Field(
         20, ge=1, le=60_000, description="How late the process may stay before it refuses submits, then reads"

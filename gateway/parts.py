@@ -189,6 +189,7 @@ class Parts:
             sink=self.refusals,
             log_params=settings.log_params,
             room=self.room,
+            results=Room(settings.max_held_bytes),
             public_url=settings.public_url or "",
             max_body_bytes=settings.max_body_bytes,
             max_asset_bytes=settings.max_asset_bytes,

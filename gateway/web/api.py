@@ -82,9 +82,11 @@ class TenantApi:
     Attributes:
         log_params: The parameters of jobs are logged, prompts included.
         room: Where requests' bodies must fit.
+        results: Where large results on their way to callers must fit: slow readers hold up no submit.
         public_url: ``GATEWAY_PUBLIC_URL``; empty: our URLs are derived from each request.
         body_deadline_s: Within this time a request's body must have arrived.
         beat_s: A stream of events that has nothing to say says so this often, lest a proxy take it for dead.
+        stalled_s: A caller who takes nothing of a body that streams for so long is cut off.
         linger_s: How long an unread body is still drained after the answer, so that the caller gets to read it.
     """
 
@@ -98,12 +100,14 @@ class TenantApi:
     sink: Sink
     log_params: bool = False
     room: Room = field(default_factory=lambda: Room(256 * MIB))
+    results: Room = field(default_factory=lambda: Room(256 * MIB))
     public_url: str = ""
     max_body_bytes: int = MIB
     max_asset_bytes: int = 32 * MIB
     body_deadline_s: float = 30.0
     beat_s: float = 15.0
     linger_s: float = 1.0
+    stalled_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.public_url and PUBLIC_URL.fullmatch(self.public_url) is None:

@@ -15,13 +15,14 @@ from gateway.core.movements import Admitted, Denied, Reading, StoredResult
 from gateway.core.tenant import Credential
 from gateway.errors import StoreUnavailable
 from gateway.service.outcomes import Rejected, Submitted, Uncertain
+from gateway.service.room import Lease
 from gateway.web import problems
 from gateway.web.api import TenantApi
 from gateway.web.auth import authenticate
 from gateway.web.exchange import JSON, NO_STORE, Answer, Exchange, HeaderList, json_answer
 from gateway.web.intake import base_of, job_request
 from gateway.web.limits import credits_number, job_headers, quota_headers, rate_headers
-from gateway.web.streaming import response_headers
+from gateway.web.streaming import LARGE_BYTES, response_headers, sliced
 from gateway.web.wait import hold
 
 _NO_JOB = "00000000-0000-7000-8000-000000000000"
@@ -106,6 +107,8 @@ async def _held(api: TenantApi, exchange: Exchange, credential: Credential, outc
         applied.append(_REPLAYED)
     # The result is the vendor's: our own id, by which it is read again, stands in no byte of it.
     applied.append((b"content-location", f"{base}/v2/requests/{job.id}".encode("ascii")))
+    if result is not None:
+        hold_result(api, exchange, len(result.body))
     return _told(job, result, applied + rate_headers(outcome.quota.rate), base, with_result=True)
 
 
@@ -184,9 +187,18 @@ async def _read(api: TenantApi, exchange: Exchange, *, with_result: bool) -> Ans
         now_ms += int((monotonic() - began) * 1000)
         if with_result and result is None and job.status == "COMPLETED":
             result = await api.jobs.kept(job.tenant, job.id)
+    if result is not None:
+        hold_result(api, exchange, len(result.body))
     if job.confirmed_ms is not None:
         headers.append((b"age", b"%d" % max(0, (now_ms - job.confirmed_ms) // 1000)))
     return _told(job, result, headers, base, with_result=with_result)
+
+
+def hold_result(api: TenantApi, exchange: Exchange, size: int) -> None:
+    """Hold a large result until its caller has it. Raises `Refused` where too many are on their way."""
+    if size >= LARGE_BYTES:
+        exchange.lease = Lease(api.results)
+        exchange.lease.grow_or_refuse(size)
 
 
 def _told(job: JobView, result: StoredResult | None, headers: HeaderList, base: str, *, with_result: bool) -> Answer:
@@ -235,4 +247,4 @@ def _result(kept: StoredResult | None, headers: HeaderList) -> Answer:
         return problems.problem("result_expired", headers=headers)
     kind = (JSON,) if kept.content_type == "application/json" else response_headers({"content-type": kept.content_type})
     headers += (*kind, NO_STORE, (b"content-length", b"%d" % len(kept.body)))
-    return Answer(200, headers, kept.body)
+    return Answer(200, headers, kept.body if len(kept.body) < LARGE_BYTES else sliced(kept.body))

@@ -118,7 +118,7 @@ class Edge:
             return
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if not isinstance(body, bytes):
-            cut = await stream(body, exchange.receive, send)
+            cut = await stream(body, exchange.receive, send, stalled_s=self._api.stalled_s)
             # A body that breaks off is left incomplete: the server closes the connection, and the caller can tell.
             if cut is not None and not isinstance(cut, UpstreamError | asyncio.CancelledError | TimeoutError):
                 self._alert(cut)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from typing import Final
 
 from starlette.types import Receive, Send
 
@@ -12,6 +13,9 @@ from gateway.web.exchange import HeaderList
 
 RESPONSE = frozenset({"content-type", "x-generation-time", "x-seed-value", "x-cost", "x-remaining-credits"})
 """What may come back. ``x-remaining-credits`` is the tenant's own by then; ``content-length`` is set with the body."""
+LARGE_BYTES: Final = 64 * 1024
+"""Smaller bodies leave in one piece."""
+SLICE_BYTES: Final = 256 * 1024
 _VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 
 
@@ -24,14 +28,22 @@ def response_headers(headers: Mapping[str, str]) -> HeaderList:
     ]
 
 
-async def stream(chunks: AsyncIterator[bytes], receive: Receive, send: Send) -> BaseException | None:
-    """Send chunks until they end or the caller leaves; the iterator is closed either way.
+async def sliced(body: bytes) -> AsyncIterator[bytes]:
+    """Give a large body bit by bit: the next one when the caller has taken most of those before it."""
+    for start in range(0, len(body), SLICE_BYTES):
+        yield body[start : start + SLICE_BYTES]
+
+
+async def stream(
+    chunks: AsyncIterator[bytes], receive: Receive, send: Send, *, stalled_s: float
+) -> BaseException | None:
+    """Send chunks until they end or the caller leaves, or takes nothing for so long; the iterator is closed anyway.
 
     Returns:
-        What cut the stream off: the iterator's own exception, `CancelledError` where the caller left, or None
-        where the body went out whole.
+        What cut the stream off: the iterator's own exception, `CancelledError` where the caller left, `TimeoutError`
+        where it stalled, or None where the body went out whole.
     """
-    pump = asyncio.create_task(_pump(chunks, send))
+    pump = asyncio.create_task(_pump(chunks, send, stalled_s))
     gone = asyncio.create_task(left(receive))
     try:
         await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -45,10 +57,12 @@ async def stream(chunks: AsyncIterator[bytes], receive: Receive, send: Send) -> 
     return ended
 
 
-async def _pump(chunks: AsyncIterator[bytes], send: Send) -> None:
+async def _pump(chunks: AsyncIterator[bytes], send: Send, stalled_s: float) -> None:
     async for chunk in chunks:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with asyncio.timeout(stalled_s):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    async with asyncio.timeout(stalled_s):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def left(receive: Receive) -> None:

@@ -6,7 +6,7 @@ from gateway.service.outcomes import SyncAnswer
 from gateway.web.api import TenantApi
 from gateway.web.exchange import NO_STORE, Answer, Exchange
 from gateway.web.intake import base_of, job_request
-from gateway.web.jobs import started
+from gateway.web.jobs import hold_result, started
 from gateway.web.limits import job_headers, quota_headers
 from gateway.web.streaming import response_headers
 
@@ -28,6 +28,8 @@ async def call(api: TenantApi, exchange: Exchange) -> Answer:
         *response_headers(outcome.headers),
     ]
     length = outcome.headers.get("content-length", "")
+    if outcome.replayed:
+        hold_result(api, exchange, int(length))
     if length.isdigit():
         headers.append((b"content-length", length.encode("ascii")))
     if outcome.replayed:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import uvicorn
 from web.fakes import Services, build, client_of
-
-from gateway.web.protocol import StrictProtocol
+from web.server import served
 
 
 @pytest.fixture
@@ -27,28 +23,8 @@ async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-class Impatient(StrictProtocol):
-    """The server's own protocol, with a short wait for a request's head."""
-
-    head_deadline_s = 0.2
-
-
 @pytest.fixture
 async def port(services: Services) -> AsyncIterator[int]:
-    """Serve the app on uvicorn with httptools, with small limits; the port is listening already."""
-    app = build(services, max_body_bytes=1000, body_deadline_s=0.2, linger_s=5)
-    config = uvicorn.Config(
-        app,
-        http=Impatient,
-        ws="none",
-        log_config=None,
-        log_level="critical",
-        proxy_headers=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        await serving
+    """Serve the app with small limits."""
+    async with served(services, max_body_bytes=1000, body_deadline_s=0.2, linger_s=5) as port:
+        yield port

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import BinaryIO, Final
 
 import orjson
@@ -32,6 +32,9 @@ from gateway.telemetry.writer import LineWriter
 
 FIRST_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
+MOST_DOUBLINGS: Final = 16
+NOT_BEGUN: Final = 71
+"""For an exit code, where there was no process (EX_OSERR of sysexits.h)."""
 STEADY_S: Final = 10.0
 """A worker that ran for so long is replaced at once."""
 LOOK_S: Final = 1.0
@@ -81,7 +84,11 @@ class Supervisor:
         pauses, loop, logger = 0, asyncio.get_running_loop(), self._logger
         while True:
             began = loop.time()
-            code = await self._run(number, started)
+            try:
+                code = await self._run(number, started)
+            except OSError as exc:  # no process, descriptor or memory to be had now: the other workers go on
+                logger.error("worker.not_begun", worker=number, error=str(exc))  # noqa: TRY400 no traceback helps
+                code = NOT_BEGUN
             if self._stop.is_set():
                 return code
             if not self._board.has_started:  # a mistake in the settings or the store, which another start won't mend
@@ -89,10 +96,10 @@ class Supervisor:
                 self.stop()
                 return code
             pauses = 0 if loop.time() - began > STEADY_S else pauses + 1
-            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**pauses)
-            logger.error("worker.died", worker=number, code=code, again_in_s=pause_s)
+            rest_s = pause_s(pauses)
+            logger.error("worker.died", worker=number, code=code, again_in_s=rest_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause_s)
+                await asyncio.wait_for(self._stop.wait(), rest_s)
             if self._stop.is_set():
                 return 0
 
@@ -124,16 +131,23 @@ class Supervisor:
             await asyncio.to_thread(self._board.look)
 
 
+def pause_s(deaths: int) -> float:
+    """Return the seconds after which a worker that died so often in a row is begun again."""
+    return min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(deaths, MOST_DOUBLINGS))
+
+
 @asynccontextmanager
 async def _worker(listener: socket.socket) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
     """Run a worker; killed with the block, at the latest."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ExitStack() as stack, theirs:
+        stack.callback(ours.close)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "worker"),
             *("--listener", str(listener.fileno()), "--link", str(theirs.fileno())),
             pass_fds=[listener.fileno(), theirs.fileno()],
         )
+        stack.pop_all()
     reader, writer = await asyncio.open_connection(sock=ours)
     try:
         yield process, reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from support.fleet import Fleet, Member, fleet_on
 from support.gateway import DEADLINE_S, eventually
 from support.vendor import KLING
+
+from gateway.cli.workers import pause_s
 
 
 @pytest.fixture
@@ -82,12 +85,30 @@ async def test_workers_do_not_outlive_their_supervisor(fleet: Fleet) -> None:
     assert len(drained) == 2
 
 
+async def test_a_worker_that_can_not_be_replaced_now_takes_no_other_with_it(fleet: Fleet) -> None:
+    """Where there is no descriptor for another worker, the others go on, and it is replaced when there is one."""
+    member = await fleet.start()
+    first, open_files = workers(member), await asyncio.to_thread(os.listdir, f"/proc/{member.pid}/fd")
+    most = resource.prlimit(member.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(member.pid, resource.RLIMIT_NOFILE, (len(open_files), most[1]))
+    os.kill(first[0], signal.SIGKILL)
+    await eventually(lambda: _are(any(line.get("event") == "worker.not_begun" for line in member.lines())))
+    assert await ask(member, fleet.key, 5) == [200] * 5
+    resource.prlimit(member.pid, resource.RLIMIT_NOFILE, most)
+    await eventually(lambda: _are(len(workers(member)) == 3))
+
+
 async def test_a_mistake_ends_all_at_the_start(fleet: Fleet) -> None:
     """A worker that can't start is not tried for ever: the command ends with its exit code."""
     fleet.env["SEGMIND_API_KEY"] = ""
     with pytest.raises(AssertionError, match="SEGMIND_API_KEY"):
         await fleet.start()
     assert await asyncio.wait_for(fleet.members.pop().shell.wait(), DEADLINE_S) == 2
+
+
+def test_a_worker_that_dies_all_day_is_begun_again_all_day() -> None:
+    """The pause grows to its most and stays there, however often it dies."""
+    assert [pause_s(0), pause_s(1), pause_s(10_000)] == [0.1, 0.2, 5.0]
 
 
 async def _ready(fleet: Fleet, member: Member) -> bool:

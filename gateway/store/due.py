@@ -1,10 +1,15 @@
-"""Due queues on Redis, the tracker's and the webhooks': sorted sets by due time, sharded, leased by script."""
+"""Due queues on Redis, the tracker's and the webhooks': sorted sets by due time, sharded, leased by script.
+
+Where one server has all keys, one call serves all shards: a call each would cost the tracker more than what it tracks.
+In a cluster the shards lie on different nodes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from zlib import crc32
 
 from gateway.core.queue import Claim, DueEntry
@@ -55,10 +60,10 @@ class RedisDue:
             *(
                 self._scripts.run(
                     self._schedule,
-                    [self._name(shard)],
-                    [mode, *(part for e in group for part in (_member(e), round(e.due_in_s * 1000)))],
+                    names,
+                    [mode, *(part for at, e in group for part in (at, _member(e), round(e.due_in_s * 1000)))],
                 )
-                for shard, group in self._by_shard(entries)
+                for names, group in self._trips(entries)
             )
         )
         return sum(added)
@@ -67,10 +72,11 @@ class RedisDue:
         """See `Due.claim`. Every shard gives its share of the limit; of a small limit, some shards in turn give one."""
         count = min(limit, self._shards)
         share, lease_ms = limit // count, round(lease_s * 1000)
-        shards = [(self._turn + n) % self._shards for n in range(count)]
+        names = [self._name((self._turn + n) % self._shards) for n in range(count)]
         self._turn += count
+        trips = [names] if self._scripts.one_server else [[name] for name in names]
         replies: list[Reply] = await asyncio.gather(
-            *(self._scripts.run(self._claim, [self._name(shard)], [share, lease_ms]) for shard in shards)
+            *(self._scripts.run(self._claim, trip, [share, lease_ms]) for trip in trips)
         )
         entries = [
             _entry(member, int(late_ms))
@@ -90,8 +96,8 @@ class RedisDue:
         """See `Due.remove`."""
         await asyncio.gather(
             *(
-                self._scripts.run(self._forget, [self._name(shard)], [_member(e) for e in group])
-                for shard, group in self._by_shard(entries)
+                self._scripts.run(self._forget, names, [part for at, e in group for part in (at, _member(e))])
+                for names, group in self._trips(entries)
             )
         )
 
@@ -105,14 +111,15 @@ class RedisDue:
             return shard_of(entry.job_id, self._shards)
         return crc32(entry.tenant.encode()) % self._shards
 
-    def _by_shard(self, entries: Sequence[DueEntry]) -> Iterator[tuple[int, list[DueEntry]]]:
-        """Group entries by shard, in groups that a script can take."""
-        groups: dict[int, list[DueEntry]] = defaultdict(list)
-        for entry in entries:
-            groups[self._shard(entry)].append(entry)
-        for shard, group in groups.items():
-            for start in range(0, len(group), _ENTRIES_A_TRIP):
-                yield shard, group[start : start + _ENTRIES_A_TRIP]
+    def _trips(self, entries: Sequence[DueEntry]) -> Iterator[tuple[list[str], list[tuple[int, DueEntry]]]]:
+        """Divide entries among calls: the shards that one names, and its entries, each with its shard's place there."""
+        placed = sorted(((self._shard(entry), entry) for entry in entries), key=itemgetter(0))
+        apart = [placed] if self._scripts.one_server else [list(some) for _, some in groupby(placed, itemgetter(0))]
+        for some in apart:
+            for start in range(0, len(some), _ENTRIES_A_TRIP):
+                part = some[start : start + _ENTRIES_A_TRIP]
+                shards = list(dict.fromkeys(shard for shard, _ in part))
+                yield [self._name(n) for n in shards], [(shards.index(n) + 1, entry) for n, entry in part]
 
 
 def _member(entry: DueEntry) -> str:

@@ -112,6 +112,11 @@ class Scripts:
         self._bulk_turns = Turns(BULK_AT_ONCE, patience_s)
         self._confirmations = Confirmations(client)
 
+    @property
+    def one_server(self) -> bool:
+        """Tell whether one call may name keys of any slots; in a cluster they must share one."""
+        return self._way.line is not None
+
     async def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[bytes | str | int]) -> Any:  # noqa: ANN401  # a reply is whatever the script returns
         """Run a script once, at most.
 

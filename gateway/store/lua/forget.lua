@@ -1,2 +1,8 @@
--- Take jobs that have ended out of one shard.   KEYS 1 due queue   ARGV members   Reply how many there were
-return redis.call('ZREM', KEYS[1], unpack(ARGV))
+-- Take jobs that have ended out of some shards.   KEYS due queues
+-- ARGV pairs: which of KEYS, member   Reply how many there were
+local removed = 0
+for i = 1, #ARGV, 2 do
+  local queue = KEYS[tonumber(ARGV[i])]
+  removed = removed + redis.call('ZREM', queue, ARGV[i + 1])
+end
+return removed

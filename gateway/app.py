@@ -78,7 +78,9 @@ async def data_plane(
         client = await stack.enter_async_context(open_store(settings))
         await refuse_unfit(client, settings)
         faults = parse_faults(settings.fault) if settings.fault is not None else FaultPoints()
-        upstream = open_upstream(settings, sink, faults, learn_balance=gauges.set_upstream_credits, around=tracing.sent)
+        upstream = open_upstream(
+            settings, sink, faults, learn_balance=gauges.set_upstream_credits, middlewares=tracing.sent()
+        )
         stack.push_async_callback(upstream.aclose)
         scripts = Scripts(client, watch=tracing.watched(gauges), every=1 if tracing.every_call else TIMED_EVERY)
         parts = Parts.assemble(scripts, upstream, settings, rules=rules, sink=sink, gauges=gauges, faults=faults)

@@ -7,7 +7,7 @@ What belongs to no request and no job (claims, sweeps, look-ups) is not traced.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
@@ -15,7 +15,7 @@ from threading import Thread
 from time import time_ns
 from typing import Final
 
-import httpx
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -60,9 +60,9 @@ class OpenTelemetry(Tracing):
         """See `Tracing.served`."""
         return _TracedApp(app, self._tracer)
 
-    def sent(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    def sent(self) -> Sequence[ClientMiddlewareType]:
         """See `Tracing.sent`."""
-        return _TracedTransport(transport, self._tracer, self._calling)
+        return (self._call,)
 
     def watched(self, watch: CallWatch) -> CallWatch:
         """See `Tracing.watched`."""
@@ -86,6 +86,17 @@ class OpenTelemetry(Tracing):
         closing = Thread(target=self._provider.shutdown, name="otel-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
+
+    async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Begin a span with a call and send its context on; the call's event ends it (`_TracedSink`)."""
+        if trace.get_current_span().get_span_context().is_valid:
+            span = self._calling.get()
+            if span is None:  # else aiohttp sends a read again, whose connection was dead
+                span = self._tracer.start_span(f"{request.method} {request.url.host}", kind=SpanKind.CLIENT)
+                self._calling.set(span)
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                request.headers["traceparent"] = _injected()["traceparent"]
+        return await handler(request)
 
     @contextmanager
     def _poll(self, context: Context, job: Job) -> Iterator[None]:
@@ -112,26 +123,6 @@ class _TracedApp:
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             headers += [(name.encode(), value.encode()) for name, value in _injected().items() if name == "traceparent"]
             await self._app({**scope, "headers": headers}, receive, send)
-
-
-class _TracedTransport(httpx.AsyncBaseTransport):
-    """Begin a span with each call and send its context on; the call's event ends it (`_TracedSink`)."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport, tracer: Tracer, calling: ContextVar[Span | None]) -> None:
-        self._transport = transport
-        self._tracer = tracer
-        self._calling = calling
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if trace.get_current_span().get_span_context().is_valid:
-            span = self._tracer.start_span(f"{request.method} {request.url.host}", kind=SpanKind.CLIENT)
-            self._calling.set(span)
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                request.headers["traceparent"] = _injected()["traceparent"]
-        return await self._transport.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
 
 
 class _TracedCalls:

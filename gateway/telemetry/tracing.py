@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-import httpx
+from aiohttp import ClientMiddlewareType
 from starlette.types import ASGIApp
 
 from gateway.core.job import Job
@@ -25,9 +26,9 @@ class Tracing:
         """Trace each request of an application."""
         return app
 
-    def sent(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        """Trace each call to the vendor."""
-        return transport
+    def sent(self) -> Sequence[ClientMiddlewareType]:
+        """Return what traces each call to the vendor."""
+        return ()
 
     def watched(self, watch: CallWatch) -> CallWatch:
         """Trace each call to Redis that is made for a request or a poll."""

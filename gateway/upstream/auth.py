@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
+from multidict import CIMultiDict
 
 from gateway.core.tenant import Secret
 from gateway.errors import ConfigError
@@ -21,16 +21,9 @@ _MAX_REMEMBERED = 16
 _Stamp = tuple[int, int, int]
 
 
-class KeyAuth(httpx.Auth):
+def sign(headers: CIMultiDict[str], key: Secret) -> None:
     """Put ``x-api-key`` on a request, replacing whatever stands there."""
-
-    def __init__(self, key: Secret) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the key; an answer never leads to a second request."""
-        request.headers["x-api-key"] = self._key.reveal()
-        yield request
+    headers["x-api-key"] = key.reveal()
 
 
 def parse_keys(text: str) -> dict[str, Secret]:

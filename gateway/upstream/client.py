@@ -11,8 +11,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-import httpx
-
 from gateway.core.adoption import History, HistoryRow
 from gateway.core.breaker import BreakerName
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
@@ -27,7 +25,7 @@ from gateway.upstream.exchange import Exchange
 from gateway.upstream.hosts import Hosts
 from gateway.upstream.statement import read_statement
 from gateway.upstream.stream import VendorStream
-from gateway.upstream.transport import Limits, Timeouts
+from gateway.upstream.transport import Limits, Timeouts, Transport, encoded
 
 T = TypeVar("T")
 
@@ -51,7 +49,7 @@ class SegmindUpstream:
             one that lists requests.
         keys: The company's keys.
         sink: Takes one event an attempt.
-        transport: From `gateway.upstream.transport.open_transport`; closed by `aclose`.
+        transport: The pool; closed by `aclose`.
         limits: Largest answers.
         timeouts: Longest waits.
         attempts: How often a write is tried while provably nothing leaves. A tenth of the reads may be tried again.
@@ -70,7 +68,7 @@ class SegmindUpstream:
         history_url: str,
         keys: KeyRing,
         sink: Sink,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         limits: Limits,
         timeouts: Timeouts,
         attempts: int = 3,
@@ -82,9 +80,9 @@ class SegmindUpstream:
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self._urls: Mapping[BreakerName, str] = {
-            "inference": base_url.rstrip("/"),
-            "storage": storage_url.rstrip("/"),
-            "history": history_url.rstrip("/"),
+            "inference": encoded(base_url),
+            "storage": encoded(storage_url),
+            "history": encoded(history_url),
         }
         self._hosts = hosts = Hosts(sink, clock, connections=limits.connections)
         self._keys = keys

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Final, TypeVar
 
-import httpx
+import aiohttp
+from multidict import CIMultiDict
 
 from gateway.core.credits import vendor_credits
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.ports import Sink
 from gateway.errors import UpstreamAmbiguous, UpstreamError, UpstreamInvalidResponse
 from gateway.upstream import wire
-from gateway.upstream.auth import KeyAuth, KeyRing
+from gateway.upstream.auth import KeyRing, sign
 from gateway.upstream.call import Call, Record
 from gateway.upstream.failures import at_edge
 from gateway.upstream.hosts import Hosts
 from gateway.upstream.redaction import StreamRedaction, redact_bytes
 from gateway.upstream.stream import VendorStream
-from gateway.upstream.transport import HEADERS, Timeouts
+from gateway.upstream.transport import CHUNK_BYTES, Timeouts, Transport, give_back, headers_of
 
 T = TypeVar("T")
+Headers = Mapping[str, str]
 
 SLICE_BYTES: Final = 2**18
 """Larger request bodies are written in slices of this size, so that none holds up the event loop."""
@@ -32,7 +34,7 @@ class Exchange:
     """Make attempts, each of which emits one event. Nothing here sends anything twice.
 
     Args:
-        transport: The pool. Without httpx's client: its cookies, redirects and proxies are unwanted and cost 100 us.
+        transport: The pool.
         keys: The company's keys.
         hosts: Let calls go, and are told how they went.
         timeouts: Of them, those of connecting.
@@ -44,7 +46,7 @@ class Exchange:
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         keys: KeyRing,
         hosts: Hosts,
         *,
@@ -112,78 +114,80 @@ class Exchange:
 
     async def _ask(self, call: Call, record: Record, decode: Callable[[wire.Answer, Record], T]) -> T:
         deadline = _deadline(call)
-        response = await self._open(call, record, deadline)
-        answer = await self._drain(call, response, deadline)
+        response, headers = await self._open(call, record, deadline)
+        answer = await self._drain(call, response, headers, deadline)
         if not (answer.success or answer.status in call.accepts):
             raise self._refusal(answer)
         return decode(answer, record)
 
     async def _stream(self, call: Call, record: Record) -> VendorStream:
         deadline = _deadline(call)
-        response = await self._open(call, record, deadline)
-        if response.is_success and _streamable(response):
-            record.cost = vendor_credits(response.headers.get("x-cost"))
-            record.upstream_id = wire.upstream_id(response.headers.get("x-request-id")) or ""
+        response, given = await self._open(call, record, deadline)
+        if wire.success(response.status) and _streamable(given):
+            record.cost = vendor_credits(given.get("x-cost"))
+            record.upstream_id = wire.upstream_id(given.get("x-request-id")) or ""
             secrets = self._keys.secrets()
-            headers, redaction = wire.response_headers(response.headers, secrets), StreamRedaction(secrets)
+            headers, redaction = wire.response_headers(given, secrets), StreamRedaction(secrets)
             return VendorStream(
                 response, record, headers=headers, redaction=redaction, max_bytes=call.max_bytes, deadline=deadline
             )
-        if response.is_success:
-            await _close(response)
+        if wire.success(response.status):
+            await give_back(response)
             raise UpstreamInvalidResponse("HTML or a compressed body where a model's output should be")
-        raise self._refusal(await self._drain(call, response, deadline))
+        raise self._refusal(await self._drain(call, response, given, deadline))
 
     def _refusal(self, answer: wire.Answer) -> UpstreamError:
         return wire.refusal(answer, self._keys.secrets(), now_s=self._wall())
 
-    async def _open(self, call: Call, record: Record, deadline: float) -> httpx.Response:
+    async def _open(self, call: Call, record: Record, deadline: float) -> tuple[aiohttp.ClientResponse, Headers]:
         response = await at_edge(self._send(call, deadline))
-        record.status = response.status_code
-        remaining = vendor_credits(response.headers.get("x-remaining-credits"))
+        record.status = response.status
+        headers = headers_of(response)
+        remaining = vendor_credits(headers.get("x-remaining-credits"))
         if remaining is not None:
             self._learn_balance(remaining)
-        return response
+        return response, headers
 
-    async def _send(self, call: Call, deadline: float) -> httpx.Response:
-        limits = self._timeouts
-        timeout = {"connect": limits.connect_s, "pool": limits.pool_s, "read": call.read_s, "write": call.read_s}
-        headers = {**HEADERS, **call.headers}
+    async def _send(self, call: Call, deadline: float) -> aiohttp.ClientResponse:
+        headers = CIMultiDict(call.headers)
         if call.write:
             headers["content-length"] = str(len(call.body))
+        sign(headers, self._keys.secret(call.key))
         sliced = len(call.body) > SLICE_BYTES or (call.write and self._faults.armed(FaultPoint.SENT))
-        content = _slices(call.body, self._faults) if sliced else call.body
-        unsigned = httpx.Request(
-            call.method, call.url, headers=headers, content=content, extensions={"timeout": timeout}
-        )
-        request = next(KeyAuth(self._keys.secret(call.key)).auth_flow(unsigned))
+        body = _slices(call.body, self._faults) if sliced else call.body
         async with asyncio.timeout_at(deadline):
-            return await self._transport.handle_async_request(request)
+            return await self._transport.send(
+                call.method, call.url, headers=headers, body=body, timeouts=self._timeouts, read_s=call.read_s
+            )
 
-    async def _drain(self, call: Call, response: httpx.Response, deadline: float) -> wire.Answer:
+    async def _drain(
+        self, call: Call, response: aiohttp.ClientResponse, headers: Headers, deadline: float
+    ) -> wire.Answer:
         """Read an answer to its end and close it; where the status alone refuses, a body that breaks off is empty."""
-        status = response.status_code
+        status = response.status
         try:
-            body = await at_edge(_body(response, call.max_bytes, deadline), status=status)
+            if _compressed(headers):
+                raise UpstreamInvalidResponse("the answer is compressed, which was not asked for", unfit=True)
+            body = await at_edge(_body(response.content, call.max_bytes, deadline), status=status)
         except UpstreamError:
             if status not in wire.DEFINITE - call.accepts:
                 raise
             body = b""
         finally:
-            await _close(response)
-        return wire.Answer(status, response.headers, redact_bytes(body, self._keys.secrets()))
+            await give_back(response)
+        return wire.Answer(status, headers, redact_bytes(body, self._keys.secrets()))
 
 
 def _deadline(call: Call) -> float:
     return asyncio.get_running_loop().time() + call.total_s
 
 
-def _streamable(response: httpx.Response) -> bool:
-    return not _compressed(response) and not response.headers.get("content-type", "").startswith("text/html")
+def _streamable(headers: Headers) -> bool:
+    return not _compressed(headers) and not headers.get("content-type", "").startswith("text/html")
 
 
-def _compressed(response: httpx.Response) -> bool:
-    return bool(response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"})
+def _compressed(headers: Headers) -> bool:
+    return headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}
 
 
 async def _slices(body: bytes, faults: FaultPoints) -> AsyncIterator[bytes]:
@@ -194,20 +198,14 @@ async def _slices(body: bytes, faults: FaultPoints) -> AsyncIterator[bytes]:
         faults.reach(FaultPoint.SENT)
 
 
-async def _body(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
-    if _compressed(response):
-        raise UpstreamInvalidResponse("the answer is compressed, which was not asked for", unfit=True)
+async def _body(content: aiohttp.StreamReader, max_bytes: int, deadline: float) -> bytes:
+    """Read a body to its end; a short one came with its head, and needs no clock."""
     parts: list[bytes] = []
     received = 0
-    async with asyncio.timeout_at(deadline):
-        async for part in response.aiter_raw():
+    async with asyncio.timeout_at(deadline) if not content.is_eof() else nullcontext():
+        async for part in content.iter_chunked(CHUNK_BYTES):
             received += len(part)
             if received > max_bytes:
                 raise UpstreamInvalidResponse(f"the answer is larger than {max_bytes} bytes", unfit=True)
             parts.append(part)
     return b"".join(parts)
-
-
-async def _close(response: httpx.Response) -> None:
-    with suppress(Exception):  # what was read stands, whatever closing makes of the connection
-        await response.aclose()

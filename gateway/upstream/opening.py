@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import httpx
+import aiohttp
 
 from gateway.config import Settings
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
@@ -12,7 +12,7 @@ from gateway.core.ports import Sink
 from gateway.errors import ConfigError
 from gateway.upstream.auth import DEFAULT, KeyRing, parse_keys
 from gateway.upstream.client import SegmindUpstream, forget
-from gateway.upstream.transport import Limits, Timeouts, open_transport
+from gateway.upstream.transport import Limits, Timeouts, Transport
 
 
 def open_upstream(
@@ -21,7 +21,7 @@ def open_upstream(
     faults: FaultPoints = NO_FAULTS,
     *,
     learn_balance: Callable[[int], None] = forget,
-    around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] | None = None,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
 ) -> SegmindUpstream:
     """Build the client of Segmind; nothing is sent before the first call.
 
@@ -30,7 +30,7 @@ def open_upstream(
         sink: Takes the events.
         faults: Where tests strike.
         learn_balance: Told what is left on the company's account, nanocredits.
-        around: Put around the connection pool.
+        middlewares: Put around each request.
 
     Raises:
         ConfigError: There is no usable API key.
@@ -39,7 +39,6 @@ def open_upstream(
         raise ConfigError("SEGMIND_API_KEY: set it, or SEGMIND_API_KEY_FILE")
     given = {} if settings.segmind_api_key is None else parse_keys(settings.segmind_api_key.reveal())
     limits = Limits(connections=settings.upstream_connections)
-    transport = open_transport(limits=limits)
     read_s, sync_s = settings.upstream_read_timeout_seconds, settings.upstream_sync_timeout_seconds
     return SegmindUpstream(
         base_url=settings.upstream_url,
@@ -49,7 +48,7 @@ def open_upstream(
         sink=sink,
         faults=faults,
         learn_balance=learn_balance,
-        transport=transport if around is None else around(transport),
+        transport=Transport(limits=limits, middlewares=middlewares),
         limits=limits,
         timeouts=Timeouts(
             connect_s=settings.upstream_connect_timeout_seconds,

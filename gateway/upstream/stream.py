@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 
-import httpx
+import aiohttp
 
 from gateway.errors import UpstreamAmbiguous
 from gateway.upstream.call import Record
 from gateway.upstream.failures import at_edge
 from gateway.upstream.redaction import StreamRedaction
+from gateway.upstream.transport import CHUNK_BYTES, give_back
 
 
 class VendorStream:
@@ -26,7 +26,7 @@ class VendorStream:
 
     def __init__(
         self,
-        response: httpx.Response,
+        response: aiohttp.ClientResponse,
         record: Record,
         *,
         headers: Mapping[str, str],
@@ -34,7 +34,7 @@ class VendorStream:
         max_bytes: int,
         deadline: float,
     ) -> None:
-        self.status = response.status_code
+        self.status = response.status
         self.headers = headers
         self.cost = record.cost
         self.upstream_id = record.upstream_id or None
@@ -50,7 +50,7 @@ class VendorStream:
         Raises:
             UpstreamAmbiguous: It breaks off, is larger than allowed, or takes longer than a sync call may.
         """
-        source = self._response.aiter_raw()
+        source = aiter(self._response.content.iter_chunked(CHUNK_BYTES))
         try:
             while chunk := await at_edge(self._next(source), status=self.status):
                 if fit := self._redaction.feed(chunk):
@@ -70,8 +70,7 @@ class VendorStream:
     async def aclose(self) -> None:
         """Give the connection back; closed before its end, it is cut."""
         self._record.end(note="closed early")
-        with suppress(Exception):
-            await self._response.aclose()
+        await give_back(self._response)
 
     async def _next(self, source: AsyncIterator[bytes]) -> bytes:
         async with asyncio.timeout_at(self._deadline):

@@ -1,15 +1,19 @@
-"""The connection pool: httpx's interface on aiohttp's pool, with what they would decide by themselves spelt out."""
+"""The connection pool: aiohttp's session, with what it would decide by itself spelt out."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
-import httpx
+import certifi
 from aiohttp.abc import AbstractResolver
-from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
+from yarl import URL
 
 from gateway import __version__
 
@@ -20,6 +24,7 @@ HEADERS: Final = {
     "user-agent": f"segmind-gateway/{__version__}",
 }
 """What every request says, unless the tenant says otherwise; nothing compressed is asked for."""
+CHUNK_BYTES: Final = 2**14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +64,108 @@ class Timeouts:
     sync_total_s: float = 900.0
 
 
-def open_transport(
-    *, limits: Limits, verify: ssl.SSLContext | bool = True, resolver: AbstractResolver | None = None
-) -> httpx.AsyncBaseTransport:
-    """Make the transport; its session opens at the first request, in the running loop.
+class Transport:
+    """Sends requests over a pool of connections. Follows no redirect, keeps no cookie, reads no environment.
+
+    aiohttp sends a request again whose connection turned out to be dead, unless it is a POST.
 
     Args:
         limits: Of them, the pool's.
-        verify: TLS context, or whether to verify against the usual authorities.
+        verify: TLS context; the usual authorities where None.
         resolver: Looks names up; the system's where None.
+        middlewares: Put around each request (tracing).
     """
-    context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify, trust_env=False)
 
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=limits.connections, keepalive_timeout=limits.idle_s, ssl=context, resolver=resolver
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        verify: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+        middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+    ) -> None:
+        self._limits = limits
+        self._context = verify or ssl.create_default_context(cafile=certifi.where())
+        self._resolver = resolver
+        self._middlewares = middlewares
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: CIMultiDict[str],
+        body: bytes | AsyncIterator[bytes],
+        timeouts: Timeouts,
+        read_s: float,
+    ) -> aiohttp.ClientResponse:
+        """Send a request; return as soon as the head of its answer is there.
+
+        Args:
+            method: GET or POST.
+            url: Percent-encoded; goes out as it is.
+            headers: Besides `HEADERS`, or in their place.
+            body: Whole or, with a ``content-length`` among the headers, in parts.
+            timeouts: Of them, those of connecting.
+            read_s: Longest silence, in seconds.
+
+        Raises:
+            aiohttp.ClientError: As `gateway.upstream.failures` reads it.
+        """
+        if self._session is None:
+            self._session = self._open()
+        return await self._session.request(
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=body or None,
+            allow_redirects=False,
+            timeout=_patience(timeouts.connect_s, timeouts.pool_s, read_s),
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
-    return AiohttpTransport(verify=context, trust_env=False, client=session)
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Open the session, in the running loop."""
+        limits = self._limits
+        connector = aiohttp.TCPConnector(
+            limit=limits.connections, keepalive_timeout=limits.idle_s, ssl=self._context, resolver=self._resolver
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers=HEADERS,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=self._middlewares,
+            trust_env=False,
+        )
+
+
+def encoded(origin: str) -> str:
+    """Write an origin, which may have a path, as `Transport.send` takes it, with no slash at its end."""
+    return str(URL(origin)).rstrip("/")
+
+
+def headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Return an answer's headers by their lower-case names; what comes twice is joined (RFC 9110 section 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in response.raw_headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+async def give_back(response: aiohttp.ClientResponse) -> None:
+    """Give a connection back to the pool; it is cut where the answer was not read to its end."""
+    with suppress(Exception):  # what was read stands, whatever closing makes of the connection
+        response.release()
+        await response.wait_for_close()
+
+
+@lru_cache(maxsize=64)
+def _patience(connect_s: float, pool_s: float, read_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=connect_s, connect=pool_s, sock_read=read_s)

@@ -51,7 +51,7 @@ class Answer:
     @property
     def success(self) -> bool:
         """Tell whether the status is 2xx."""
-        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+        return success(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Balance:
 
     credits: int | None
     free_credits: int | None
+
+
+def success(status: int) -> bool:
+    """Tell whether a status is 2xx."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def submit_path(model: str) -> str:

@@ -11,7 +11,7 @@ from gateway.core.tenant import Secret
 from gateway.core.vendor import CallContext
 from gateway.upstream.auth import KeyRing
 from gateway.upstream.client import SegmindUpstream, forget
-from gateway.upstream.transport import Limits, Timeouts, open_transport
+from gateway.upstream.transport import Limits, Timeouts, Transport
 
 KEY = "SG_00112233aabbccdd"
 MODEL = "kling-2.6-standard-motion-control"
@@ -68,7 +68,7 @@ def bench(
         history_url=url,
         keys=keys or KeyRing({"default": Secret(KEY)}),
         sink=keep,
-        transport=open_transport(limits=limits, **transport),
+        transport=Transport(limits=limits, **transport),
         limits=limits,
         timeouts=timeouts,
         sleep=sleep,

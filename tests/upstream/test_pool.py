@@ -19,7 +19,9 @@ ACCEPTS = answers(200, {"request_id": "v-1", "status": "QUEUED"})
 
 def pool(made: Bench) -> Any:  # noqa: ANN401 aiohttp's own
     """Return the connector, to look at what it holds."""
-    return made.client._transport.client._connector  # type: ignore[attr-defined]  # the transport's session
+    session = made.client._transport._session
+    assert session is not None
+    return session.connector
 
 
 @pytest.mark.parametrize("write", [True, False], ids=["POST", "GET"])

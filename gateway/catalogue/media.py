@@ -107,4 +107,5 @@ def _urls(value: object, path: str, names: frozenset[str], *, inside: bool) -> I
     elif isinstance(value, Mapping):
         for name, item in value.items():
             media = name in names or _NAMED_URL.search(name) is not None
-            yield from _urls(item, f"{path}.{name[:64]}".removeprefix("."), names, inside=media)
+            if media or isinstance(item, list | Mapping):
+                yield from _urls(item, f"{path}.{name[:64]}".removeprefix("."), names, inside=media)

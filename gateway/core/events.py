@@ -48,7 +48,7 @@ AlertName = Literal[
 """Every alert there is. The names are stable: `docs/telemetry.md` explains each, and rules are written on them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class UpstreamCall:
     """One call to the vendor.
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from gateway.errors import InvalidRequest
 
@@ -46,6 +46,13 @@ def _int(text: str) -> int:
     if len(text) > _MAX_INTEGER_DIGITS:
         raise InvalidRequest("the body has a number that is too large")
     return int(text)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+)
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+"""Made once: to make one takes as long as to read or write a job's few parameters."""
 
 
 def _depth(raw: bytes) -> int:
@@ -83,13 +90,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
             range, half of a surrogate pair, or nested too deep.
     """
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        value = _DECODER.decode(raw.decode("utf-8"))
     except RecursionError:
         raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep") from None
     except ValueError:
@@ -105,5 +106,5 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 def fingerprint(model: str, params: Mapping[str, Any]) -> str:
     """Return the digest of a model and its canonical inputs: equal for bodies that mean the same job."""
-    canonical = json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    canonical = _CANONICAL.encode(params)
     return hashlib.sha256(f"{model}\n{canonical}".encode("ascii")).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
@@ -140,7 +139,8 @@ def new_job_id() -> str:
     """Make a UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+    digits = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def is_job_id(text: str) -> bool:

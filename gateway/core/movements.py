@@ -15,7 +15,7 @@ ChargedState = Literal[JobState.COMPLETED, JobState.EXPIRED]
 FreeState = Literal[JobState.FAILED, JobState.REJECTED]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Admission:
     """A request to start a job: everything that the decision and the record need.
 
@@ -40,7 +40,7 @@ class Admission:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Admitted:
     """The job is on record as SENDING and its hold stands; or, with ``replayed``, it already was."""
 
@@ -71,7 +71,7 @@ class Denied:
     rate: RateState | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Finished:
     """What an idempotent write found or did.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.core.credits import MAX_NANO
@@ -28,7 +28,7 @@ class RateState:
     retry_after_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Window:
     """One budget window of a tenant, in nanocredits; ``limit`` None where there is no budget."""
 
@@ -60,7 +60,7 @@ def window_end(name: WindowName, at: datetime) -> datetime | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Quota:
     """What every answer to a tenant may tell of its limits.
 

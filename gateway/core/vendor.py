@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.core.job import VendorStatus
+from gateway.core.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CallContext:
     """Who a call is made for; goes into the event, never upstream but for `traceparent`.
 
@@ -36,7 +37,7 @@ class VendorAnswer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class VendorState:
     """The vendor's word on a job, as decoded from a status or result body.
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from gateway.core.job import Job, JobView, new_job_id
 from gateway.core.quota import Quota
+from gateway.core.record import record
 from gateway.core.tenant import Credential
 from gateway.core.vendor import VendorAnswer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class JobRequest:
     """A well-formed request to start a job, as the web layer read it.
 
@@ -38,7 +39,7 @@ class JobRequest:
     job_id: str = field(default_factory=new_job_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Submitted:
     """The job is accepted, or was by an earlier request with the same idempotency key (``replayed``)."""
 

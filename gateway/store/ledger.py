@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway.core.job import TRANSITIONS, Job, JobState, VendorStatus
@@ -108,8 +107,8 @@ class RedisLedger:
             return await self._epoch.denied(verdict, t)
         quota = decode_quota(decode_rate("submit", reply[2]), reply[3])
         if verdict == "admitted":
-            job = _admitted_job(a, int(reply[1]), int(reply[4][0]))
-            return Admitted(replace(job, webhook_url=reply[4][2].decode() or None), quota)
+            hold, _, webhook = reply[4]
+            return Admitted(_admitted_job(a, int(reply[1]), int(hold), webhook.decode() or None), quota)
         if verdict == "replayed":
             return await self._replay(t, reply[4][0].decode(), quota)
         return _denied(verdict, reply, quota)
@@ -231,7 +230,7 @@ def _job_fields(a: Admission) -> list[str]:
     return fields
 
 
-def _admitted_job(a: Admission, now_ms: int, hold: int) -> Job:
+def _admitted_job(a: Admission, now_ms: int, hold: int, webhook_url: str | None) -> Job:
     return Job(
         id=a.job_id,
         tenant=a.credential.tenant,
@@ -245,6 +244,7 @@ def _admitted_job(a: Admission, now_ms: int, hold: int) -> Job:
         upstream_key=a.upstream_key,
         request_id=a.request_id,
         traceparent=a.traceparent,
+        webhook_url=webhook_url,
         labels=a.labels,
     )
 

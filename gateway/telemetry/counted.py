@@ -54,23 +54,21 @@ class UpstreamSeries:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("operation", "model", "outcome", "status")
-        self._calls = Children(
-            Counter("gateway_upstream_calls_total", "Calls to the vendor, every attempt.", labels, registry=registry)
+        self._calls = Tally(
+            "gateway_upstream_calls_total", "Calls to the vendor, every attempt.", labels, registry=registry
         )
-        self._duration = Children(
-            Histogram(
-                "gateway_upstream_call_duration_seconds",
-                "Time of a call to the vendor.",
-                labels[:3],
-                buckets=CALL_BUCKETS_S,
-                registry=registry,
-            )
+        self._duration = Timings(
+            "gateway_upstream_call_duration_seconds",
+            "Time of a call to the vendor.",
+            labels[:3],
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
         )
 
     def observe(self, event: UpstreamCall, model: str) -> None:
         """Count one call."""
-        self._calls(event.operation, model, event.outcome, _status(event.upstream_status)).inc()
-        self._duration(event.operation, model, event.outcome).observe(event.latency_ms / 1000)
+        self._calls.add((event.operation, model, event.outcome, _status(event.upstream_status)))
+        self._duration.observe((event.operation, model, event.outcome), event.latency_ms / 1000)
 
 
 class JobSeries:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from gateway.core.breaker import BreakerName
 from gateway.core.events import Outcome, UpstreamCall
 from gateway.core.ports import Sink
+from gateway.core.record import record
 from gateway.core.vendor import CallContext
 from gateway.errors import UpstreamError, UpstreamInvalidResponse, UpstreamRefused, UpstreamUnsent
 from gateway.upstream import wire
@@ -20,7 +21,7 @@ def host_of(operation: str) -> BreakerName:
     return "storage" if operation == "upload" else "history" if operation == "history" else "inference"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Call:
     """What is asked of the vendor.
 

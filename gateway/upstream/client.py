@@ -165,7 +165,8 @@ class SegmindUpstream:
         return await read_statement(page, first_ms=first_ms, end_ms=end_ms)
 
     async def _job(self, operation: str, path: str, upstream_id: str, context: CallContext) -> VendorState:
-        context = replace(context, upstream_id=upstream_id)
+        if context.upstream_id != upstream_id:
+            context = replace(context, upstream_id=upstream_id)
         full = operation == "result"
         max_bytes = self._limits.result_bytes if full else self._limits.answer_bytes
         decode = partial(self._state, full=full)

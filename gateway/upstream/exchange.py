@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from typing import Final, TypeVar
 
 import aiohttp
@@ -25,6 +24,7 @@ from gateway.upstream.transport import CHUNK_BYTES, Timeouts, Transport, give_ba
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
+Body = TypeVar("Body", bytes, bytearray)
 
 SLICE_BYTES: Final = 2**18
 """Larger request bodies are written in slices of this size, so that none holds up the event loop."""
@@ -199,13 +199,18 @@ async def _slices(body: bytes, faults: FaultPoints) -> AsyncIterator[bytes]:
 
 
 async def _body(content: aiohttp.StreamReader, max_bytes: int, deadline: float) -> bytes:
-    """Read a body to its end; a short one came with its head, and needs no clock."""
-    parts: list[bytes] = []
-    received = 0
-    async with asyncio.timeout_at(deadline) if not content.is_eof() else nullcontext():
+    """Read a body to its end."""
+    if content.is_eof():  # a short one came with its head: it needs no clock
+        return _fit(content.read_nowait(), max_bytes)
+    body = bytearray()
+    async with asyncio.timeout_at(deadline):
         async for part in content.iter_chunked(CHUNK_BYTES):
-            received += len(part)
-            if received > max_bytes:
-                raise UpstreamInvalidResponse(f"the answer is larger than {max_bytes} bytes", unfit=True)
-            parts.append(part)
-    return b"".join(parts)
+            body += part
+            _fit(body, max_bytes)
+    return bytes(body)
+
+
+def _fit(body: Body, max_bytes: int) -> Body:
+    if len(body) > max_bytes:
+        raise UpstreamInvalidResponse(f"the answer is larger than {max_bytes} bytes", unfit=True)
+    return body

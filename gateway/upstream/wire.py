@@ -226,7 +226,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _parsed(body: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(body.decode(), parse_float=_number, parse_int=_number, parse_constant=_no_number)
+        said = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None
@@ -241,3 +241,6 @@ def _number(text: str) -> Decimal | None:
 
 def _no_number(_: str) -> None:
     """Read NaN and the infinities, which are not JSON, as no figure: the rest of the answer still counts."""
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_no_number)

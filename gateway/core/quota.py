@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.core.credits import MAX_NANO
@@ -60,7 +60,7 @@ def window_end(name: WindowName, at: datetime) -> datetime | None:
     return None
 
 
-@record()
+@dataclass(frozen=True, slots=True)
 class Quota:
     """What every answer to a tenant may tell of its limits.
 

@@ -107,9 +107,14 @@ def _administer(work: Callable[[JobAdmin], Awaitable[T]]) -> T:
 def _row(job: Job) -> Sequence[str]:
     cost = "" if job.cost is None else format_credits(job.cost)
     return (
-        job.id, job.tenant, job.model, job.state, moment(job.created_ms), format_credits(job.hold), cost,
+        job.id, job.tenant, job.model, job.state, moment(job.created_ms), _held(job), cost,
         job.upstream_id or "", job.error or "",
     )  # fmt: skip
+
+
+def _held(job: Job) -> str:
+    """Write what is still held: nothing for a job that has ended."""
+    return format_credits(0 if job.state.terminal else job.hold)
 
 
 def _unknown_row(doubt: Doubt) -> Sequence[str]:
@@ -130,7 +135,7 @@ def _job_json(job: Job) -> dict[str, object]:
         "status": job.status,
         "created": moment(job.created_ms),
         "finished": None if job.finished_ms is None else moment(job.finished_ms),
-        "held": format_credits(job.hold),
+        "held": _held(job),
         "cost": None if job.cost is None else format_credits(job.cost),
         "upstream_id": job.upstream_id,
         "upstream_key": job.upstream_key,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from gateway.cli.output import failures, fields, moment, note, result, result_json, table
 from gateway.cli.store import administer
+from gateway.core.credits import format_credits
 from gateway.core.durations import parse_duration_s
 from gateway.errors import ConfigError
 from gateway.service.plan import TenantRecord, show_tenant
@@ -153,4 +155,20 @@ def _budgets(record: TenantRecord) -> str:
 
 
 def _tenant_json(record: TenantRecord) -> dict[str, object]:
-    return {"id": record.policy.id, "state": _state(record), "policy": show_tenant(record.policy)}
+    """Tell a tenant in the shape of ``gateway.yaml``: numbers and lists, credits as plain decimals, seconds."""
+    policy = record.policy
+    return {
+        "id": policy.id,
+        "state": _state(record),
+        "policy": {
+            "name": policy.name,
+            "models": policy.models,
+            "rate_limits": {name: asdict(getattr(policy, name)) for name in ("submit", "read")},
+            "concurrent_jobs": policy.concurrent_jobs,
+            "budgets": {window: format_credits(limit) for window, limit in policy.budgets.items()},
+            "prices": {model: format_credits(price) for model, price in sorted(policy.prices.items())},
+            "alerts": policy.alerts,
+            "require_idempotency_key": policy.require_idempotency_key,
+            "webhooks": {"url": policy.webhook_url, "allowed_hosts": policy.webhook_hosts},
+        },
+    }

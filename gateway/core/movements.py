@@ -86,10 +86,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResult:
-    """A result body as it will be served; its balance already replaced."""
+    """A result body as it will be served; its balance already replaced.
+
+    Attributes:
+        headers: Of a sync call's answer, what a replay gives again besides the type.
+    """
 
     body: bytes
     content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.job import VendorStatus
 from gateway.core.record import record
@@ -47,6 +47,7 @@ class VendorState:
         remaining: Nanocredits left on the company's account, for operators only; None where missing or absurd.
         error: The vendor's text for a FAILED job.
         body: The full result body as received, for a result read.
+        headers: Of a sync call's answer, those that a replay gives again.
     """
 
     status: VendorStatus | None
@@ -54,4 +55,5 @@ class VendorState:
     error: str | None = None
     body: bytes = b""
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
     remaining: int | None = None

@@ -123,7 +123,7 @@ class Finisher:
             body = replace_balance(received, own)
         else:
             body = await asyncio.to_thread(replace_balance, received, own)
-        return StoredResult(body=body, content_type=said.content_type)
+        return StoredResult(body=body, content_type=said.content_type, headers=said.headers)
 
     async def _recorded(self, write: Write) -> Finished:
         self._faults.reach(FaultPoint.BEFORE_END)

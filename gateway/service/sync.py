@@ -32,6 +32,8 @@ _QUEUE_CHUNKS = 4
 """Of a chunk's usual 64 to 256 KiB: a caller who reads slowly holds up the reading, not the memory."""
 _DEFAULT_TYPE = "application/octet-stream"
 _OK: Final = 200
+_REPLAYED: Final = frozenset({"x-cost", "x-generation-time", "x-seed-value"})
+"""Headers of the vendor's answer that a replay gives again."""
 
 SyncOutcome = SyncAnswer | Submitted | Denied | Rejected | Uncertain
 
@@ -129,7 +131,7 @@ class SyncService:
         kept = await self._jobs.kept(outcome.job.tenant, outcome.job.id)
         if kept is None:
             return outcome
-        kept_headers = {"content-type": kept.content_type, "content-length": str(len(kept.body))}
+        kept_headers = {"content-type": kept.content_type, "content-length": str(len(kept.body)), **kept.headers}
         headers = _with_balance(kept_headers, admitted)
         return SyncAnswer(_OK, headers, _once(kept.body), outcome.job, admitted.quota, replayed=True)
 
@@ -172,7 +174,8 @@ class SyncService:
 
     async def _settle(self, job: Job, stream: SyncStream, body: bytes | None, lease: Lease) -> None:
         content_type = stream.headers.get("content-type", _DEFAULT_TYPE)
-        said = VendorState("COMPLETED", cost=stream.cost, body=body or b"", content_type=content_type)
+        kept = {name: value for name, value in stream.headers.items() if name in _REPLAYED}
+        said = VendorState("COMPLETED", cost=stream.cost, body=body or b"", content_type=content_type, headers=kept)
         job = replace(job, upstream_id=stream.upstream_id)
         self._sending.faults.reach(FaultPoint.ANSWERED)
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
+import orjson
+
 from gateway.core.job import Job, JobState, VendorStatus, public_status
 from gateway.core.listing import JobPage, JobQuery
 from gateway.core.movements import (
@@ -124,7 +126,9 @@ def _standings(statuses: Iterable[VendorStatus]) -> str:
 
 
 async def _result(fields: Reply) -> StoredResult | None:
-    body, content_type, how = fields
+    body, content_type, how, *more = fields
     if body is None:
         return None
-    return StoredResult(body=await unpack(body, how), content_type=(content_type or b"application/json").decode())
+    kind = (content_type or b"application/json").decode()
+    headers = orjson.loads(more[0]) if more and more[0] else {}
+    return StoredResult(body=await unpack(body, how), content_type=kind, headers=headers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+import orjson
+
 from gateway.core.job import TRANSITIONS, Job, JobState, VendorStatus
 from gateway.core.movements import (
     Admission,
@@ -54,7 +56,12 @@ async def _result_fields(result: StoredResult | None) -> list[bytes | str]:
     if result is None:
         return []
     body, how = await pack(result.body)
-    return ["body", body, "type", result.content_type, *(("packed", how) if how else ())]
+    fields: list[bytes | str] = ["body", body, "type", result.content_type]
+    if how:
+        fields += ["packed", how]
+    if result.headers:
+        fields += ["headers", orjson.dumps(dict(result.headers))]
+    return fields
 
 
 class RedisLedger:

@@ -131,7 +131,9 @@ def test_tenants_are_listed_shown_suspended_and_resumed(applied: Gateway, file: 
     shown = applied("tenant", "show", "video-team").stdout
     assert "state:                   active\n" in shown
     assert "budgets.day:             0.1\n" in shown
-    assert json.loads(applied("tenant", "show", "video-team", "--json").stdout)["policy"]["prices.flux-2-pro"] == "0.5"
+    told = json.loads(applied("tenant", "show", "video-team", "--json").stdout)["policy"]
+    assert (told["prices"], told["budgets"], told["models"]) == ({"flux-2-pro": "0.5"}, {"day": "0.1"}, [])
+    assert told["rate_limits"]["submit"] == {"limit": 600, "period_s": 60, "burst": 100}
 
 
 @pytest.mark.parametrize(

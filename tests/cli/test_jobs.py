@@ -84,7 +84,7 @@ def test_resolve(
     done = gateway("jobs", "resolve", jobs[name], *words)
     assert (done.exit_code, done.stdout) == (0, "")
     (row,) = [row for row in json.loads(gateway("jobs", "--json").stdout) if row["id"] == jobs[name]]
-    assert (row["state"], row["cost"]) == told
+    assert (row["state"], row["cost"], row["held"]) == (*told, "0")
     assert "by an operator: " in row["reason"]
     again = gateway("jobs", "resolve", jobs[name], *words)
     assert again.exit_code == 1

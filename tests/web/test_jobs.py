@@ -131,7 +131,7 @@ async def test_a_submit_that_ends_otherwise(
         (JOB, 200, {"status": "QUEUED", "request_id": JOB_ID, "status_url": f"{BASE}{STATUS}",
                     "response_url": f"{BASE}/v2/requests/{JOB_ID}", "metrics": {}}),
         (COMPLETED, 200, {"status": "COMPLETED", "request_id": JOB_ID,
-                          "metrics": {"cost": 0.941512346, "total_time": 425.25}}),
+                          "metrics": {"cost": 0.941512346}}),
         (replace(JOB, state=JobState.FAILED, error='a "bad" \ud800', finished_ms=1_300), 422,
          {"status": "FAILED", "request_id": JOB_ID, "error": 'a "bad" ?', "metrics": {"total_time": 0.3}}),
         (replace(JOB, state=JobState.EXPIRED), 422,
@@ -158,7 +158,7 @@ async def test_status(
 async def test_the_cost_is_written_exactly(client: httpx.AsyncClient, services: Services) -> None:
     """A cost leaves as the decimal it is, not as the nearest float."""
     services.jobs[JOB_ID] = replace(COMPLETED, cost=8_999_999_123_456_789)
-    assert b'"cost":8999999.123456789,' in (await client.get(STATUS)).content
+    assert b'"cost":8999999.123456789}' in (await client.get(STATUS)).content
 
 
 async def test_a_result_is_the_stored_body(client: httpx.AsyncClient, services: Services) -> None:

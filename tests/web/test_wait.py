@@ -110,6 +110,7 @@ async def test_a_submit_is_held_until_the_end(client: httpx.AsyncClient, service
     assert (answer.headers["preference-applied"], answer.headers["ratelimit"]) == ("wait=10", '"submit";r=12;t=30')
     assert answer.headers["content-location"].endswith(f"/v2/requests/{JOB_ID}")
     assert "x-credits-held" not in answer.headers
+    assert answer.headers["x-credits-remaining"] == "49"
     assert len([seen for seen in services.seen if hasattr(seen, "body")]) == 1
 
 

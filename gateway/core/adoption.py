@@ -151,7 +151,7 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
     found = {ours[owner]: row for row in rows if (owner := traces.owners.get(row.request_id)) in ours}
     free = [row for row in rows if row.request_id not in traces.owners]
     twins = [twin for twin in traces.without if twin.job_id not in known]
-    reserved = {row.request_id for row in free if any(_twin_owns(twin, row) for twin in twins)}
+    reserved = {row.request_id for row in free if any(may_own(twin, row) for twin in twins)}
     by_inputs = _by_inputs(row for row in free if row.request_id not in reserved)
     for fingerprint, equals in _equals(job for job in jobs if job.id not in found).items():
         found |= _paired(equals, by_inputs.get(fingerprint, ()))
@@ -188,7 +188,8 @@ def _timely(job: Job, rows: Iterable[HistoryRow]) -> bool:
     return any(may_be(job.created_ms, row) for row in rows)
 
 
-def _twin_owns(twin: Twin, row: HistoryRow) -> bool:
+def may_own(twin: Twin, row: HistoryRow) -> bool:
+    """Tell whether a row may turn out to be that of a job without a vendor's id, by inputs and times."""
     return twin.fingerprint == row.fingerprint and may_be(twin.created_ms, row)
 
 

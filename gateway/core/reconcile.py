@@ -114,7 +114,7 @@ def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collect
         ours: Jobs that have ended, those around the span included: a request may begin on one day here and on the next
             one there.
         theirs: The vendor's rows, each request once, those around the span included.
-        owned: Vendor's ids that jobs of ours have which have not ended.
+        owned: Vendor's ids that jobs of ours have, or may turn out to have, which have not ended.
         span: What is to be reported: a job by the day of its admission, a row of nobody's by its own time.
     """
     jobs = list(ours)

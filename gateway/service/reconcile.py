@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
-from gateway.core.adoption import HistoryRow, Traces
+from gateway.core.adoption import HistoryRow, Traces, may_own
 from gateway.core.entries import Entry
 from gateway.core.job import JobState
 from gateway.core.reconcile import Booked, Kind, Line, Span, booked, compare
@@ -35,7 +35,7 @@ class Owners(Protocol):
     """Tells whose a vendor's id is. Raises `StoreUnavailable`."""
 
     async def traces(self, upstream_ids: Collection[str], fingerprints: Collection[str]) -> Traces:
-        """Say which of some vendor ids are ours."""
+        """Say which of some vendor ids are ours, and which jobs with some inputs have none yet."""
 
 
 class Adjustments(Protocol):
@@ -101,9 +101,8 @@ class Reconciler:
         rows = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
         ours = [one for tenant in await self._entries.tenants() for one in await self._booked(tenant, first)]
         settled = {one.upstream_id for one in ours}
-        strange = [row.request_id for row in rows if row.request_id not in settled]
-        owned = (await self._owners.traces(strange, ())).owners if strange else {}
-        return Reconciliation(first, last, compare(ours, rows, owned.keys(), span))
+        owned = await self._owned([row for row in rows if row.request_id not in settled])
+        return Reconciliation(first, last, compare(ours, rows, owned, span))
 
     async def adjust(self, lines: Sequence[Line]) -> int:
         """Charge what the vendor billed, nothing where it knows of no request; return how many entries it took."""
@@ -125,6 +124,16 @@ class Reconciler:
             if at_ms is not None and await self._adjustments.claim(orphan):
                 written += await self._adjustments.adjust(orphan, line.theirs, at_ms=at_ms)
         return written
+
+    async def _owned(self, strange: Sequence[HistoryRow]) -> set[str]:
+        """Of requests that no settled job has, list those of jobs that run, or may yet turn out to be one's."""
+        if not strange:
+            return set()
+        inputs = {row.fingerprint for row in strange if row.fingerprint is not None}
+        traces = await self._owners.traces({row.request_id for row in strange}, inputs)
+        # What an operator claimed for a tenant, but did not come to charge, is owned by its own id: still nobody's.
+        owned = {named for named, owner in traces.owners.items() if owner.partition("/")[2] != named}
+        return owned | {row.request_id for row in strange if any(may_own(twin, row) for twin in traces.without)}
 
     async def _booked(self, tenant: str, first: date) -> list[Booked]:
         folded = (await self._entries.opening(tenant)).day

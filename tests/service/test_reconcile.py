@@ -14,6 +14,7 @@ from gateway.core.events import Alert, Event, Reconciled
 from gateway.core.job import JobState
 from gateway.core.movements import Release, Settlement
 from gateway.core.policy import Policy
+from gateway.core.reconcile import Booked
 from gateway.errors import InvalidRequest, UpstreamInvalidResponse
 from gateway.service.daily import TRIES, DailyReconciliation
 from gateway.service.reconcile import Reconciler, Reconciliation
@@ -195,6 +196,43 @@ async def test_orphans_are_charged_to_the_tenant_that_is_named_once(office: Offi
     assert day.spent == 7
     kinds = {line.upstream_id: line.kind for line in (await office.compare()).lines}
     assert kinds == {"strange": "matched", "strange, at no cost": "only_theirs"}
+
+
+async def test_a_request_that_was_claimed_and_not_charged_stays_a_difference(office: Office) -> None:
+    """A process that dies between the two steps of an adoption hides nothing: doing it again charges it, once."""
+    office.billed("strange", 7)
+    orphan = Booked(
+        tenant=TENANT,
+        id="strange",
+        model="kling-2.6",
+        key_id="",
+        state=JobState.COMPLETED,
+        upstream_id="strange",
+        charged=0,
+        windows=(),
+    )
+    library = load_scripts()
+    doubts = RedisDoubts(office.store.client, office.store.scripts, library)
+    await office.store.caller(TENANT)
+    assert await RedisAdjustments(office.store.scripts, library, doubts).claim(orphan)
+    found = await office.compare()
+    assert [line.kind for line in found.lines] == ["only_theirs"]
+    assert [await office.reconciler.adopt(found.lines, tenant) for tenant in ("other", TENANT, TENANT)] == [0, 1, 0]
+    assert [line.kind for line in (await office.compare()).lines] == ["matched"]
+
+
+@pytest.mark.parametrize("state", [JobState.SENDING, JobState.UNKNOWN])
+async def test_what_may_be_a_job_without_an_id_is_not_to_be_adopted(office: Office, state: JobState) -> None:
+    """A request with the inputs of a job that is being sent, or UNKNOWN, is that job's until it has another."""
+    request = admission(await office.store.caller(TENANT))
+    await office.store.ledger.admit(request)
+    if state is JobState.UNKNOWN:
+        await office.store.ledger.doubt(TENANT, request.job_id, "reset")
+    office.billed("its own", CREDIT)
+    office.bill.rows[0] = replace(office.bill.rows[0], fingerprint=request.fingerprint)
+    assert [line.kind for line in (await office.compare()).lines] == ["running"]
+    await office.store.ledger.release(Release(tenant=TENANT, job_id=request.job_id, state=JobState.REJECTED, reason=""))
+    assert [line.kind for line in (await office.compare()).lines] == ["only_theirs"]
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 0), (-31, 0)])

@@ -155,7 +155,7 @@ class Parts:
             clock=clock,
             sweeper=sweeper,
             pace=pace,
-            refusals=RefusalCount(RedisUsage(client, scripts, library, epoch), sink),
+            refusals=RefusalCount(RedisUsage(client, scripts, library, epoch), sink, rules.knows),
             faults=faults,
             room=Room(settings.max_held_bytes),
             shedder=Shedder(scripts.look, lambda: in_flight.share, sink, late_s=settings.overload_late_ms / 1000),

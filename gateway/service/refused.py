@@ -20,6 +20,8 @@ from gateway.service.usage import Refused
 FLUSH_S: Final = 5.0
 MOST: Final = 10_000
 """Different refusals that are remembered between two writes."""
+OTHER_MODELS: Final = "other"
+"""As the store names the models of a period that has as many rows as it may have."""
 _SERVER_ERROR: Final = 500
 
 
@@ -31,13 +33,23 @@ class RefusalStore(Protocol):
 
 
 class RefusalCount:
-    """A sink that hands every event on, and counts the requests for jobs that were refused before there was a job."""
+    """A sink that hands every event on, and counts the requests for jobs that were refused before there was a job.
+
+    Args:
+        known_model: Tells whether the catalogue has a model. Made-up ones are counted together: else a caller could use
+            up the rows that a tenant's usage may have, at no cost.
+    """
 
     def __init__(
-        self, store: RefusalStore, sink: Sink, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        store: RefusalStore,
+        sink: Sink,
+        known_model: Callable[[str], bool],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._sink = sink
+        self._known_model = known_model
         self._sleep = sleep
         self._counts: Counter[tuple[str, Refused]] = Counter()
 
@@ -45,7 +57,8 @@ class RefusalCount:
         """Take one event."""
         self._sink(event)
         if isinstance(event, HttpRequest) and event.code and _is_refusal(event):
-            what = (event.tenant, Refused(event.key_id, event.model, event.code))
+            model = event.model if self._known_model(event.model) else OTHER_MODELS
+            what = (event.tenant, Refused(event.key_id, model, event.code))
             if what in self._counts or len(self._counts) < MOST:
                 self._counts[what] += 1
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from gateway.cli.output import EXIT_FAILED, note, result, result_json, table
-from gateway.cli.store import DEADLINE_S, with_store
+from gateway.cli.store import DEADLINE_S, tenant_admin, with_store
 from gateway.cli.tenants import AsJson
 from gateway.core.policy import Policy
 from gateway.service.audit import Auditor, Verdict
@@ -53,9 +53,16 @@ def export(
     with_store(lambda client: _export(client, _writer(form, header=after is None), tenant, after))
 
 
+async def check_tenant(client: RedisClient, tenant: str | None) -> None:
+    """Raise `Refused` where there is no such tenant: of one that is mistyped everything would agree."""
+    if tenant is not None:
+        await tenant_admin(client).tenant(tenant)
+
+
 async def _export(
     client: RedisClient, write: Callable[[Exported], None], tenant: str | None, after: str | None
 ) -> None:
+    await check_tenant(client, tenant)
     ledgers = RedisLedgers(client, Scripts(client, deadline_s=DEADLINE_S), load_scripts())
     async for row in Exporter(ledgers).rows(tenant=tenant, after=after):
         write(row)
@@ -75,6 +82,7 @@ def _labels(labels: object) -> str:
 
 
 async def _verify(client: RedisClient, tenant: str | None) -> Verdict:
+    await check_tenant(client, tenant)
     scripts, library = Scripts(client, deadline_s=DEADLINE_S), load_scripts()
     declared = await RedisTenants(client, scripts, library).rules()
     policy = Policy() if declared is None else declared.policy

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from gateway.cli.ledger import OneTenant
+from gateway.cli.ledger import OneTenant, check_tenant
 from gateway.cli.output import failures, result, result_json, table
 from gateway.cli.store import DEADLINE_S, with_store
 from gateway.cli.tenants import AsJson
@@ -64,6 +64,7 @@ def _by(text: str) -> tuple[Dimension, ...]:
 
 
 async def _report(client: RedisClient, query: UsageQuery, tenant: str | None) -> UsageReport:
+    await check_tenant(client, tenant)
     store = RedisUsage(client, Scripts(client, deadline_s=DEADLINE_S), load_scripts(), EpochGuard(client))
     return await UsageService(store).report(query, tenant)
 

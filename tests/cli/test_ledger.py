@@ -71,3 +71,11 @@ def test_export(applied: Gateway) -> None:
         row["tenant"] for row in csv.DictReader(applied("ledger", "export", "--tenant", "b").stdout.splitlines())
     ] == ["b"]
     assert applied("ledger", "export", "--after", "yesterday").exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["ledger verify", "ledger export", "usage"])
+def test_a_tenant_that_is_not_there_is_a_mistake(applied: Gateway, command: str) -> None:
+    """Nothing is told of a mistyped tenant, least of all that everything agrees."""
+    said = applied(*command.split(), "--tenant", "teem")
+    assert (said.exit_code, said.stderr.strip()) == (1, "there is no tenant 'teem'")
+    assert "agrees" not in said.stdout

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import islice
 
 from gateway.core.events import Alert
 from gateway.core.movements import Finished
@@ -14,10 +15,22 @@ from gateway.errors import StoreUnavailable
 Write = Callable[[], Awaitable[Finished]]
 FIRST_RETRY_S = 0.1
 MAX_RETRY_S = 2.0
+AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A write that must happen, and what is called once it has."""
+
+    write: Write
+    done: Callable[[], None]
 
 
 class Outbox:
-    """Keeps idempotent ledger writes until the store confirms them; in order, bounded by its users' own bound.
+    """Keeps idempotent ledger writes until the store confirms them; bounded by its users' own bound.
+
+    In no order: each is of a job of its own. In a cluster one node may be away and the others not, so a write that is
+    not confirmed goes behind those that wait.
 
     A process that dies with a full outbox loses nothing: its jobs are SENDING without a heartbeat, which the sweep
     turns into UNKNOWN, or ACCEPTED, which the tracker settles again.
@@ -26,7 +39,7 @@ class Outbox:
     def __init__(self, sink: Sink, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._sink = sink
         self._sleep = sleep
-        self._waiting: deque[tuple[Write, Callable[[], None]]] = deque()
+        self._waiting: dict[_Kept, None] = {}
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -48,7 +61,7 @@ class Outbox:
 
     def keep(self, write: Write, done: Callable[[], None] = lambda: None) -> None:
         """Have a write tried until the store confirms it; then call ``done``, which frees what the write held."""
-        self._waiting.append((write, done))
+        self._waiting[_Kept(write, done)] = None
         self._empty.clear()
         self._wake.set()
 
@@ -58,19 +71,34 @@ class Outbox:
             await self._wake.wait()
             delay_s = FIRST_RETRY_S
             while self._waiting:
-                write, done = self._waiting[0]
-                try:
-                    await write()
-                except StoreUnavailable:
+                if await self._round():
+                    delay_s = FIRST_RETRY_S
+                else:
                     await self._sleep(delay_s)
                     delay_s = min(delay_s * 2, MAX_RETRY_S)
-                    continue
-                except Exception as exc:  # noqa: BLE001 one bad write must not hold up the others
-                    self._sink(Alert.failure("outbox.dropped", exc))
-                self._waiting.popleft()
-                done()
             self._wake.clear()
             self._empty.set()
+
+    async def _round(self) -> bool:
+        """Try those that wait longest; tell whether any of them need not be tried again."""
+        some = list(islice(self._waiting, AT_ONCE))
+        over = await asyncio.gather(*(self._try(kept) for kept in some))
+        for kept, is_over in zip(some, over, strict=True):
+            del self._waiting[kept]
+            if is_over:
+                kept.done()
+            else:
+                self._waiting[kept] = None
+        return any(over)
+
+    async def _try(self, kept: _Kept) -> bool:
+        try:
+            await kept.write()
+        except StoreUnavailable:
+            return False
+        except Exception as exc:  # noqa: BLE001 one bad write must not hold up the others
+            self._sink(Alert.failure("outbox.dropped", exc))
+        return True
 
     async def drained(self) -> None:
         """Wait until nothing is kept."""

@@ -1,4 +1,4 @@
-"""A store for each test of a port: in memory, on a server and on a cluster, unless the test asks for some of them."""
+"""What each test of a port runs on: stores in memory, on a server, on a cluster; vendors in memory, on the sandbox."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import support.ledger
 from support.ledger import Store, empty_store
 from support.memory_store import memory_store
 from support.ports import Ports
+from support.vendors import MemoryPlayed, PlayedVendor, sandbox_played
 
 
 @pytest.fixture(params=["memory", "single", "cluster"])
@@ -27,3 +28,13 @@ async def clocked_store(redis_url: str) -> AsyncIterator[Store]:
     """Open a store on a server that holds nothing, whose scripts read the time that `set_clock` sets."""
     async with support.ledger.clocked_store(redis_url) as opened:
         yield opened
+
+
+@pytest.fixture(params=["memory", "sandbox"])
+async def vendor(request: pytest.FixtureRequest) -> AsyncIterator[PlayedVendor]:
+    """Play a vendor that has taken nothing yet: in memory, or on the sandbox by the real client."""
+    if request.param == "memory":
+        yield MemoryPlayed()
+        return
+    async with sandbox_played() as played:
+        yield played

@@ -66,10 +66,11 @@ class ServiceMachine(RuleBasedStateMachine):
         unknown_jobs=st.sampled_from(("charge", "release")),
         budget=st.sampled_from((1000, 35)),
         slots=st.sampled_from((100, 4)),
+        known=st.sampled_from((True, True, False)),
     )
-    def begin(self, unknown_jobs: UnknownJobs, budget: int, slots: int) -> None:
-        """Start two processes on an empty store."""
-        self.world = World(Policy(unknown_jobs=unknown_jobs), budget, slots)
+    def begin(self, unknown_jobs: UnknownJobs, budget: int, slots: int, *, known: bool) -> None:
+        """Start two processes on an empty store, with a vendor whose history shows the model, or not yet."""
+        self.world = World(Policy(unknown_jobs=unknown_jobs), budget, slots, known)
         self.oracle = Oracle(self.world)
 
     @rule(process=PROCESSES, tenant=st.sampled_from(TENANTS), prompt=PROMPTS, key=KEYS, plan=plans())

@@ -113,7 +113,7 @@ class Oracle:
         made = next((made for made in self.world.vendor.jobs if made.id == job.upstream_id), None)
         now_s = self.world.now_s()
         old = now_s - job.created_ms / 1000 >= self.world.policy.unknown_after_s
-        if old and not self.world.vendor.readable and job.state in {JobState.EXPIRED, JobState.REJECTED}:
+        if old and not self.world.vendor.tells(job.model) and job.state in {JobState.EXPIRED, JobState.REJECTED}:
             self.excused[job.fingerprint] = "policy had to decide"
         elif made is not None and job.state is JobState.EXPIRED and made.denied > 1:
             self.excused[job.fingerprint] = "the vendor denied it twice"

@@ -58,23 +58,26 @@ class Border:
         self._strikes[self._calls + calls] = strike
 
     async def call(self, act: Callable[[], Awaitable[Any]], *, store: bool) -> Any:  # noqa: ANN401 as the port says
-        """Make one call; a store may fail before it, or after it without anybody being told, and work may be paused."""
+        """Make one call; a store may fail before it, or after it without anybody being told, and work may be paused.
+
+        It is paused before a call to the store, and after one to the vendor, whose answer it then learns late.
+        """
         self._check()
         self._calls += 1
         strike = self._strikes.pop(self._calls, None)
         if strike == "die before":
             self.alive = False
         self._check()
-        if strike == "stall":
-            self._stalled.append(asyncio.get_running_loop().create_future())
-            await self._stalled[-1]
-            self._check()
+        if strike == "stall" and store:
+            await self._pause()
         if strike == "refuse" and store:
             raise StoreUnavailable("down")
         answer = await act()
         if strike == "die after":
             self.alive = False
         self._check()
+        if strike == "stall" and not store:
+            await self._pause()
         if strike == "lose the reply" and store:
             raise StoreUnavailable("the reply was lost")
         return answer
@@ -85,6 +88,11 @@ class Border:
             if not pause.done():
                 pause.set_result(None)
         self._stalled.clear()
+
+    async def _pause(self) -> None:
+        self._stalled.append(asyncio.get_running_loop().create_future())
+        await self._stalled[-1]
+        self._check()
 
     def _check(self) -> None:
         if not self.alive:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+import orjson
+
 from gateway.core.adoption import History, HistoryRow
 from gateway.core.breaker import BreakerName
 from gateway.core.inputs import fingerprint, parse_object
@@ -29,6 +31,10 @@ RECORD_TTL_S: Final = 3600.0
 SUBMIT_TIMEOUT_S: Final = 60.0
 SYNC_TIMEOUT_S: Final = 600.0
 Trouble = Literal["lost", "limited", "missing", "stale", "garbage"]
+SHOWN_S: Final = 30 * 86_400.0
+"""So far back the history is asked whether it shows a model at all."""
+IN_BETWEEN: Final = frozenset({502, 503, 504})
+"""Statuses that don't tell whether a job was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,8 @@ class Plan:
     """What becomes of the next POST.
 
     Attributes:
-        answer: ``ok``; ``lost``: the connection breaks; ``unsent``: none comes about; or the status of a refusal.
+        answer: ``ok``; ``lost``: the connection breaks; ``nonsense``: it can't be read; ``unsent``: no connection
+            comes about; or the status of a refusal, or of those `IN_BETWEEN`.
         takes: The job runs, whatever is answered; never one that is refused or unsent.
         parked: No answer comes until `MemoryVendor.release`, or the caller's time-out.
         late_s: A job whose caller hears nothing of it is taken so much later than its POST came.
@@ -47,7 +54,7 @@ class Plan:
         breaks: A sync answer breaks off.
     """
 
-    answer: Literal["ok", "lost", "unsent"] | int = "ok"
+    answer: Literal["ok", "lost", "nonsense", "unsent"] | int = "ok"
     takes: bool = True
     parked: bool = False
     late_s: float = 0.0
@@ -61,7 +68,12 @@ class Plan:
     @property
     def taken(self) -> bool:
         """Tell whether the job runs."""
-        return self.answer == "ok" or (self.answer == "lost" and self.takes)
+        return self.answer == "ok" or (self.unclear and self.takes)
+
+    @property
+    def unclear(self) -> bool:
+        """Tell whether the caller can't know if the job runs."""
+        return self.answer in {"lost", "nonsense", *IN_BETWEEN}
 
 
 @dataclass(slots=True)
@@ -129,6 +141,7 @@ class MemoryVendor:
         posts: How often a POST for each job of ours may have arrived.
         troubles: What becomes of the next polls; a further one is answered as it should be.
         readable: The history can be read.
+        known: The history shows every model, if only a request of long ago.
     """
 
     clock: Callable[[], float]
@@ -138,6 +151,7 @@ class MemoryVendor:
     parked: list[Parked] = field(default_factory=list)
     troubles: deque[Trouble] = field(default_factory=deque)
     readable: bool = True
+    known: bool = False
     _late: list[VendorJob] = field(default_factory=list)
 
     def current_key(self) -> str:
@@ -161,28 +175,37 @@ class MemoryVendor:
         job.plan = replace(job.plan, runs_s=0.0)  # it has run by now
         if job.plan.fails:
             raise UpstreamRefused(500, "the model failed")
-        return MemoryStream(200, {"content-type": "image/jpeg"}, job.plan.reported, job.id, job.plan.breaks)
+        return MemoryStream(200, {"content-type": "application/json"}, job.plan.reported, job.id, job.plan.breaks)
 
     async def upload(self, body: bytes, headers: Mapping[str, str], context: CallContext) -> VendorAnswer:
         """See `Upstream.upload`."""
-        del body, headers, context
-        return VendorAnswer(200, {"content-type": "application/json"}, b'{"file_urls": []}')
+        del headers, context
+        urls = [f"https://files.example/{number}" for number, _ in enumerate(orjson.loads(body)["data_urls"])]
+        return VendorAnswer(200, {"content-type": "application/json"}, orjson.dumps({"file_urls": urls}))
 
     async def status(self, upstream_id: str, context: CallContext) -> VendorState:
         """See `Upstream.status`."""
-        return self._state(upstream_id, context)
+        return self._state(upstream_id, context, full=False)
 
     async def result(self, upstream_id: str, context: CallContext) -> VendorState:
         """See `Upstream.result`."""
-        return self._state(upstream_id, context)
+        return self._state(upstream_id, context, full=True)
 
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
         """See `HistoryReader.history`."""
         del now_ms, upstream_key
-        if not self.readable:
-            raise UpstreamInvalidResponse("maintenance")
-        listed = [job for job in self.jobs if job.model == model and job.created_s * 1000 >= since_ms]
-        return History([self._row(job) for job in listed if self._age_s(job) >= job.plan.listed_s], complete=True)
+        if not self.tells(model):
+            raise UpstreamInvalidResponse("maintenance, or no request of this model")
+        return History(
+            [self._row(job) for job in self._shown(model) if job.created_s * 1000 >= since_ms], complete=True
+        )
+
+    def tells(self, model: str) -> bool:
+        """Tell whether the history can be read and shows a model at all: else finding nothing means nothing."""
+        return self.readable and (self.known or bool(self._shown(model)))
+
+    def _shown(self, model: str) -> list[VendorJob]:
+        return [job for job in self.jobs if job.model == model and job.plan.listed_s <= self._age_s(job) < SHOWN_S]
 
     def release(self, number: int) -> None:
         """Let a parked call have its answer."""
@@ -204,7 +227,7 @@ class MemoryVendor:
             raise UpstreamUnsent("no connection")
         self.posts[context.job_id] += 1
         number = len(self.jobs) + len(self._late)
-        late_s = plan.late_s if plan.answer == "lost" else 0.0
+        late_s = plan.late_s if plan.unclear else 0.0
         print_ = fingerprint(model, parse_object(body))
         job = VendorJob(f"v-{number}", context.job_id, kind, model, print_, self.clock() + late_s, plan)
         if plan.taken:
@@ -213,7 +236,7 @@ class MemoryVendor:
             await self._park(SUBMIT_TIMEOUT_S if kind == "async" else SYNC_TIMEOUT_S)
         if plan.answer == "ok":
             return job
-        raise _refusal(plan.answer)
+        raise _failure(plan.answer)
 
     async def _park(self, timeout_s: float) -> None:
         call = Parked(asyncio.get_running_loop().create_future(), self.clock() + timeout_s)
@@ -224,11 +247,12 @@ class MemoryVendor:
             self.parked.remove(call)
             raise
 
-    def _state(self, upstream_id: str, context: CallContext) -> VendorState:
+    def _state(self, upstream_id: str, context: CallContext, *, full: bool) -> VendorState:
         found = next((job for job in self.jobs if job.id == upstream_id), None)
         assert found is None or found.kind == "async" or not context.job_id, "a sync call has no record to poll"
         job = None if found is None or found.forgotten or self._age_s(found) >= RECORD_TTL_S else found
-        match self.troubles.popleft() if self.troubles else "":
+        trouble = self.troubles.popleft() if self.troubles else ""
+        match trouble:
             case "lost":
                 raise UpstreamAmbiguous("reset")
             case "limited":
@@ -237,16 +261,18 @@ class MemoryVendor:
                 raise UpstreamInvalidResponse("not JSON")
             case "missing":
                 job = None
-            case "stale" if job is not None:
-                return VendorState("QUEUED")
         if job is None:
             if found is not None:
                 found.denied += 1
             return VendorState(None)
-        word = job.word(self.clock())
-        if word != "COMPLETED":
-            return VendorState(word, error="it failed" if word == "FAILED" else None)
-        return VendorState(word, cost=job.plan.reported, body=b'{"status": "COMPLETED"}')
+        word = "QUEUED" if trouble == "stale" else job.word(self.clock())
+        error = "it failed" if word == "FAILED" else None
+        return VendorState(
+            word,
+            cost=job.plan.reported if word == "COMPLETED" else None,
+            error=error,
+            body=orjson.dumps({"status": word, "error": error}) if full or error else b"",
+        )
 
     def _row(self, job: VendorJob) -> HistoryRow:
         word = job.word(self.clock())
@@ -254,7 +280,7 @@ class MemoryVendor:
             request_id=job.id,
             model=job.model,
             status=word if word in {"COMPLETED", "FAILED"} else "PENDING",
-            cost=job.plan.cost if word == "COMPLETED" else None,
+            cost=job.bill(self.clock()),
             fingerprint=job.fingerprint,
             created_ms=round(job.created_s * 1000),
         )
@@ -263,7 +289,10 @@ class MemoryVendor:
         return self.clock() - job.created_s
 
 
-def _refusal(answer: str | int) -> UpstreamError:
-    if isinstance(answer, int):
-        return UpstreamRefused(answer, "no", retry_after_s=9 if answer == 429 else None)
-    return UpstreamAmbiguous("reset")
+def _failure(answer: str | int) -> UpstreamError:
+    """Say what a client makes of an answer that is none, or not the one that was asked for."""
+    if not isinstance(answer, int):
+        return UpstreamAmbiguous(answer, status=200 if answer == "nonsense" else None)
+    if answer in IN_BETWEEN:
+        return UpstreamAmbiguous(f"status {answer}", status=answer, timed_out=answer == 504)
+    return UpstreamRefused(answer, "no", retry_after_s=9 if answer == 429 else None)

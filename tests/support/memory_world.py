@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
@@ -15,7 +16,7 @@ from support.ports import UNLIMITED
 
 from gateway.catalogue.loader import load_catalogue
 from gateway.core.events import Event
-from gateway.core.job import Job, new_job_id
+from gateway.core.job import Job
 from gateway.core.movements import Denied
 from gateway.core.policy import Policy
 from gateway.core.tenant import Credential, TenantPolicy, new_api_key
@@ -52,6 +53,7 @@ class World:
     policy: Policy
     budget: int
     slots: int
+    known: bool = True
     store: MemoryStore = field(default_factory=memory_store)
     events: list[Event] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
@@ -59,10 +61,11 @@ class World:
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.vendor = MemoryVendor(self.now_s)
+        self.vendor = MemoryVendor(self.now_s, known=self.known)
         self.rules = Rules(self.policy, load_catalogue())
         self.admin = JobAdmin(self.store.survey, self.store.doubts, self.store.ledger)
         self.born = 0
+        self.sent = 0
         self.callers: dict[Process, set[asyncio.Task[None]]] = {}
         self.keys = {tenant: self.do(self._tenant(tenant)) for tenant in TENANTS}
         self.processes = [self.start(), self.start()]
@@ -151,7 +154,7 @@ class World:
         sync = ask.request.params["prompt"].startswith("sync")
         service = process.calls.call if sync else process.submits.submit
         try:
-            outcome = await service(replace(ask.request, job_id=new_job_id()))
+            outcome = await service(replace(ask.request, job_id=self._job_id()))
             if isinstance(outcome, SyncAnswer):
                 async for _ in outcome.chunks:
                     pass
@@ -161,6 +164,11 @@ class World:
         job = None if isinstance(outcome, Denied) else outcome.job
         if job is not None:
             self.jobs_of.setdefault(ask.logical, set()).add(job.id)
+
+    def _job_id(self) -> str:
+        """Make the id of the next job: in no order, as they decide between jobs of one moment, but always the same."""
+        self.sent += 1
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, str(self.sent)))
 
     def work(self, process: Process, *pieces: Work) -> None:
         """Have a process do background work."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class KeyRing:
     def __init__(self, keys: Mapping[str, Secret], *, path: Path | None = None, current: str = DEFAULT) -> None:
         self._keys = {name: Secret(_checked(name, secret.reveal())) for name, secret in keys.items()}
         self._fixed = frozenset(self._keys)
+        self._former: deque[Secret] = deque(maxlen=_MAX_REMEMBERED)
         self._path = path
         self._stamp: _Stamp | None = None
         self._current = current
@@ -98,8 +100,8 @@ class KeyRing:
         return self._keys[name]
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return every key that is known, for redaction."""
-        return tuple(self._keys.values())
+        """Return every key that is known, for redaction: also those in whose place another came under their name."""
+        return (*self._keys.values(), *self._former)
 
     def _refresh(self) -> None:
         if self._path is None:
@@ -116,8 +118,10 @@ class KeyRing:
         self._adopt(found)
 
     def _adopt(self, found: Mapping[str, Secret]) -> None:
-        for name in found:
-            self._keys.pop(name, None)
+        for name, key in found.items():
+            former = self._keys.pop(name, key)
+            if former != key:
+                self._former.append(former)
         self._keys |= found
         self._current = next(iter(found))
         read = [known for known in self._keys if known not in self._fixed]

@@ -52,6 +52,17 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert KeyRing({}, path=path).current == after
 
 
+def test_a_key_that_another_replaces_by_name_is_still_masked(tmp_path: Path) -> None:
+    """An answer to a call that was sent with it may still come, and echo it."""
+    path = tmp_path / "key"
+    path.write_text(f"main={OLD}")
+    ring = KeyRing({}, path=path)
+    for _ in range(3):
+        rewrite(path, f"main={NEW}")
+        assert (ring.current, ring.secret("main").reveal()) == ("main", NEW)
+    assert sorted(key.reveal() for key in ring.secrets()) == [OLD, NEW]
+
+
 def test_a_change_in_place_of_the_same_size_is_seen(tmp_path: Path) -> None:
     """The modification time tells, where inode and size don't."""
     path = tmp_path / "key"

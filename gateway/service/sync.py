@@ -29,7 +29,7 @@ from gateway.service.submit import Sending, context_of, replay
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 READER_GONE_S = 60.0
 _QUEUE_CHUNKS = 4
-"""Of a chunk's usual 64 to 256 KiB: a caller who reads slowly holds up the reading, not the memory."""
+"""Of 16 KiB each: a caller who reads slowly holds up the reading, and takes up no memory."""
 _DEFAULT_TYPE = "application/octet-stream"
 _OK: Final = 200
 _REPLAYED: Final = frozenset({"x-cost", "x-generation-time", "x-seed-value"})
@@ -75,6 +75,9 @@ class Relay:
 
     async def _pass(self, item: bytes | Exception | None) -> None:
         if self._gone:
+            return
+        if not self._queue.full():  # as most often: no need of a task and a timer
+            self._queue.put_nowait(item)
             return
         try:
             await asyncio.wait_for(self._queue.put(item), self._patience_s)

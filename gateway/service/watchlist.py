@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from gateway.core.ports import Due
 from gateway.core.queue import DueEntry
@@ -13,18 +15,30 @@ FLUSH_S = 0.1
 
 
 class Watchlist:
-    """Tells the due queue soon. What it loses when its process dies, the sweep of active jobs puts right."""
+    """Tells the due queue soon. What it loses when its process dies, the sweep of active jobs puts right.
 
-    def __init__(self, due: Due, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    Args:
+        due: The queue.
+        sleep: Waits that many seconds.
+        monotonic: Seconds; a job is not due later for having waited here.
+    """
+
+    def __init__(
+        self,
+        due: Due,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._due = due
         self._sleep = sleep
-        self._later: dict[tuple[str, str], DueEntry] = {}
+        self._monotonic = monotonic
+        self._later: dict[tuple[str, str], tuple[DueEntry, float]] = {}
         self._ended: dict[tuple[str, str], DueEntry] = {}
         self._wake = asyncio.Event()
 
     def add(self, entry: DueEntry) -> None:
         """Have a job polled; a later word on the same job replaces an earlier one."""
-        self._later[entry.tenant, entry.job_id] = entry
+        self._later[entry.tenant, entry.job_id] = entry, self._monotonic()
         self._wake.set()
 
     def drop(self, entry: DueEntry) -> None:
@@ -46,10 +60,15 @@ class Watchlist:
         ended, self._ended = self._ended, {}
         try:
             if later:
-                await self._due.schedule(list(later.values()))
+                now_s = self._monotonic()
+                await self._due.schedule([_waited(entry, now_s - since_s) for entry, since_s in later.values()])
             if ended:
                 await self._due.remove(list(ended.values()))
         except StoreUnavailable:
             self._later = later | self._later
             self._ended = ended | self._ended
             self._wake.set()
+
+
+def _waited(entry: DueEntry, seconds: float) -> DueEntry:
+    return replace(entry, due_in_s=max(0.0, entry.due_in_s - seconds)) if entry.due_in_s > 0 else entry

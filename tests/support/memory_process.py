@@ -141,7 +141,7 @@ class Process:
         learner = Learner(self._port(store.experience), rules)
         self._outbox = Outbox(sink, sleep=self._sleep)
         self._in_flight = InFlight(64, self._outbox.__len__)
-        self._watchlist, owing = Watchlist(due), Watchlist(due)
+        self._watchlist, owing = Watchlist(due, monotonic=clock), Watchlist(due, monotonic=clock)
         finisher = Finisher(ledger, jobs, learner, owing, sink)
         pace = Pace(self._port(SharedPace()), rules, clock)
         gate = Gate(upstream, Account(upstream, sink, clock), pace)

@@ -100,8 +100,11 @@ async def serving(
         logged = LogSink(logger, None if stream.isatty() else lines)
         sink = tracing.told(fan_out(logged, metered, failed=metrics.count_sink_failure))
 
+        accepts = settings.role != "tracker"
         listener, url = (
-            listen(settings.host, settings.port, "GATEWAY_PORT") if given is None else (given, url_of(given))
+            listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
+            if given is None
+            else (given, url_of(given))
         )
         readiness = Readiness(store="not checked yet")
         metrics.follow(readiness)
@@ -110,7 +113,7 @@ async def serving(
         opening = data_plane(settings, rules, sink, metrics, readiness=readiness, tracing=tracing)
         plane = await stack.enter_async_context(opening)
         server = None
-        if settings.role != "tracker":
+        if accepts:
             server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
         if given is None:
             logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)

@@ -171,7 +171,8 @@ async def supervise(settings: Settings, stdout: BinaryIO) -> int:
         lines = LineWriter(stdout, dropped=lambda _: None)
         stack.callback(lines.close)
         logger = configure_logs(lines, settings.log_level, terminal=stdout.isatty())
-        listener, url = listen(settings.host, settings.port, "GATEWAY_PORT")
+        accepts = settings.role != "tracker"
+        listener, url = listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
         stack.callback(listener.close)
         board = Board(settings.workers)
         ops = _ops(settings, board)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import segmind
 from support.fleet import Fleet, Member, fleet_on
@@ -149,3 +150,12 @@ async def test_the_sdk_sees_the_end_soon(fleet: Fleet) -> None:
     asked = [call.at for call in fleet.vendor.sandbox.calls if call.path.endswith("/status")]
     assert sum(at >= job.ends_at for at in asked) <= 1
     assert job.result_polls == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_tracker_takes_no_requests(fleet: Fleet, workers: str) -> None:
+    """Who calls a process that has no tenant API is refused at once, not left waiting for an answer."""
+    fleet.env["GATEWAY_WORKERS"] = workers
+    tracker = await fleet.start("tracker")
+    with pytest.raises(httpx.ConnectError):
+        await fleet.http.get(f"{tracker.url}/v1/models")

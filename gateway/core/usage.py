@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import accumulate
 from operator import attrgetter
 from typing import Final, Literal, get_args
@@ -177,8 +177,3 @@ def _after(now: datetime, seconds: float) -> datetime | None:
         return now + timedelta(seconds=round(seconds))
     except OverflowError:
         return None
-
-
-def day_of(unix_ms: int) -> date:
-    """Return the day of a moment, UTC."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).date()

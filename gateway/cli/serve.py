@@ -19,6 +19,7 @@ import orjson
 import typer
 import uvicorn
 import uvloop
+from structlog.typing import FilteringBoundLogger
 
 from gateway import __version__
 from gateway.app import DataPlane, data_plane, shipped_rules
@@ -96,16 +97,15 @@ async def serving(
         stack.callback(lines.close)
         stack.callback(tracing.close)
         logger = configure_logs(lines, settings.log_level, terminal=stream.isatty())
-        metered = MetricsSink(metrics, known_model=rules.knows)
         logged = LogSink(logger, None if stream.isatty() else lines)
+        metered = MetricsSink(metrics, known_model=rules.knows)
         sink = tracing.told(fan_out(logged, metered, failed=metrics.count_sink_failure))
 
         accepts = settings.role != "tracker"
-        listener, url = (
-            listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
-            if given is None
-            else (given, url_of(given))
-        )
+        if given is None:
+            listener, url = listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
+        else:
+            listener, url = given, url_of(given)
         readiness = Readiness(store="not checked yet")
         metrics.follow(readiness)
         ops = _start_ops(settings.host if given is None else LOOPBACK, settings, metrics, readiness)
@@ -115,10 +115,7 @@ async def serving(
         server = None
         if accepts:
             server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
-        if given is None:
-            logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
-        else:
-            logger.info("worker.started", pid=os.getpid())
+        _announce(logger, url, ops.port, alone=given is None)
         try:
             yield Serving(url, f"http://{settings.host}:{ops.port}", readiness, ops.port)
         finally:
@@ -127,6 +124,13 @@ async def serving(
             logger.info("gateway.draining")
             if server is not None:
                 await _noticed(server, listener, min(NOTICE_S, settings.drain_seconds / 2))
+
+
+def _announce(logger: FilteringBoundLogger, url: str, ops_port: int, *, alone: bool) -> None:
+    if alone:
+        logger.info("gateway.started", url=url, ops_port=ops_port, pid=os.getpid(), version=__version__)
+    else:
+        logger.info("worker.started", pid=os.getpid())
 
 
 def _start_ops(host: str, settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:

@@ -44,6 +44,9 @@ chaos: $(READY) ## two processes, random kills and broken links for DURATION sec
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
+bench-docs: $(READY) ## the tables of docs/benchmarks.md and docs/deployment.md from kept figures (FIGURES=bench/out/now.json)
+	PYTHONPATH=tests $(BIN)/python -m bench.page $(FIGURES)
+
 tools: $(TOOLS_READY) $(PROMTOOL) ## Helm, linters and Prometheus in .tools, for tests of the chart and its rules
 
 $(TOOLS_READY): tests/chart/requirements.lock tests/chart/helm.lock

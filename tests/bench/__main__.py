@@ -16,14 +16,15 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.durability import durability, durability_table
-from bench.faults import fault_table, faults
+from bench.durability import durability
+from bench.faults import faults
 from bench.goals import lines
 from bench.overload import overload
+from bench.page import TABLES
 from bench.reads import reads
 from bench.scene import shared_servers
 from bench.size import FULL, QUICK, Size
-from bench.sizing import sizing, sizing_table
+from bench.sizing import sizing
 from bench.submits import submits
 from bench.tracker import tracker
 from bench.trips import trips
@@ -38,7 +39,6 @@ PARTS: Final = {
     "durability": durability,
     "sizing": sizing,
 }
-TABLES: Final = {"faults": fault_table, "durability": durability_table, "sizing": sizing_table}
 OUT: Final = Path("bench/out")
 
 

@@ -40,7 +40,7 @@ async def durability(shared: Shared, size: Size) -> dict[str, Any]:
                 for connections in (ALONE, MANY)
             },
             rounds=size.rounds,
-            seconds=size.delayed_s,
+            seconds=size.delayed_s / 2,
         )
     tell(shared.standin, delay_ms="0")
     added = {}

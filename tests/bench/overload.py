@@ -29,7 +29,7 @@ SHED: Final = 503
 
 async def overload(shared: Shared, size: Size) -> dict[str, Any]:
     """Measure goodput at `TIMES` the peak over the peak, and how soon all is well at half of it."""
-    async with scene(shared, "overload", tenants=size.tenants, role="api") as stage:
+    async with scene(shared, "overload", tenants=size.tenants, role="api", env={}) as stage:
         tell(shared.standin, job_s=LONG_S, delay_ms=DELAY_MS)
         posts = stage.submits()
         peak = max([await _peak(stage, posts, size.overload_s / 4) for _ in range(3)])

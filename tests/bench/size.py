@@ -43,7 +43,7 @@ class Size:
 FULL: Final = Size(
     tenants=100, active=1000, finished=1000, rounds=7, round_s=2.0, delayed_s=4.0, counted=1000,
     tracked=10_000, tracked_tenants=1000, settle_s=20.0, steady_s=60.0, overload_s=20.0,
-    fault_rate=100.0, fault_s=20.0,
+    fault_rate=100.0, fault_s=16.0,
 )  # fmt: skip
 QUICK: Final = Size(
     tenants=100, active=1000, finished=500, rounds=3, round_s=0.4, delayed_s=0.8, counted=200,

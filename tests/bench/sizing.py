@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bench.footprint import bytes_of_job
 from bench.rounds import Subject, interleave
-from bench.scene import Scene, Shared, scene, tell
+from bench.scene import PATIENT, Scene, Shared, scene, tell
 from bench.size import Size
 
 CONNECTIONS: Final = 64
@@ -27,7 +27,7 @@ async def sizing(shared: Shared, size: Size) -> dict[str, Any]:
         subjects: dict[str, Subject] = {}
         of_job: dict[str, int] = {}
         for name, workers in WORKERS.items():
-            env = {"GATEWAY_WORKERS": str(workers)}
+            env = {**PATIENT, "GATEWAY_WORKERS": str(workers)}
             one = await stack.enter_async_context(scene(shared, f"sizing-{workers}", tenants=tenants, env=env))
             scenes[name] = one
             await one.finish(size.finished)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import TABLES, measure
+from bench.__main__ import measure
 from bench.goals import GOALS, lines
+from bench.page import TABLES
 from bench.size import SMOKE
 
 

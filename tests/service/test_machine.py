@@ -39,6 +39,14 @@ STRIKES: st.SearchStrategy[Strike] = st.sampled_from(
     ("die before", "die after", "refuse", "lose the reply", "stall", "stall")
 )
 TROUBLES: st.SearchStrategy[Trouble] = st.sampled_from(("lost", "limited", "missing", "stale", "garbage"))
+TWINS = st.builds(
+    Plan,
+    answer=st.sampled_from(("ok", "lost")),
+    takes=st.booleans(),
+    parked=st.booleans(),
+    runs_s=st.sampled_from((0.2, 20)),
+    listed_s=st.sampled_from((0, 30)),
+)
 
 
 @st.composite
@@ -85,6 +93,28 @@ class ServiceMachine(RuleBasedStateMachine):
         Never with the inputs of a submit: a row of the history does not tell which of the two it is.
         """
         self.ask(process, tenant, f"sync {key or prompt or len(self.world.asks)}", key and f"sync-{key}", plan)
+
+    @rule(
+        kind=st.sampled_from(("async", "sync")),
+        twins=st.lists(st.tuples(st.sampled_from(TENANTS), TWINS), min_size=2, max_size=2),
+        given_up=st.booleans(),
+        calls=st.integers(3, 6),
+        answers=st.integers(0, 2),
+    )
+    def twins_race(self, *, kind: str, twins: list[tuple[str, Plan]], given_up: bool, calls: int, answers: int) -> None:
+        """Have two equal requests in flight, perhaps given up on, and answered while a look at the history pauses."""
+        _, looker = self.world.processes
+        prompt = f"{kind} twins {len(self.world.asks)}"
+        for tenant, plan in twins:
+            self.ask(0, tenant, prompt, None, plan)
+        self.world.pass_time(20)
+        if given_up:
+            self.world.work(looker, "orphans")
+        looker.border.arm(calls, "stall")
+        self.world.work(looker, "adopt")
+        for _ in range(answers):
+            self.world.release(-1)
+        self.world.resume(looker)
 
     def ask(self, process: int, tenant: str, prompt: str, key: str | None, plan: Plan) -> None:
         """Make a request whose POST, if there is one, becomes what was planned."""
@@ -158,6 +188,15 @@ class ServiceMachine(RuleBasedStateMachine):
         with suppress(Refused):
             self.world.do(admin.release(job.id, "so") if cost is None else admin.charge(job.id, cost, "so"))
             self.oracle.excused.setdefault(job.fingerprint, "an operator decided")
+
+    @rule(process=PROCESSES, plan=TWINS)
+    def a_first_look_is_late(self, process: int, plan: Plan) -> None:
+        """Have nobody look a job up until its time is over, and the history down just then."""
+        self.ask(process, "one", f"async {len(self.world.asks)}", None, plan)
+        self.world.pass_time(Policy().unknown_after_s)
+        self.world.vendor.readable = False
+        self.world.work(self.world.processes[process], "adopt")
+        self.world.vendor.readable = True
 
     @invariant()
     def all_is_well(self) -> None:

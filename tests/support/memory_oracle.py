@@ -43,6 +43,7 @@ class Oracle:
     excused: dict[str, str] = field(default_factory=dict)
     _accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
     _ends: dict[str, Job] = field(default_factory=dict)
+    _in_vain: set[str] = field(default_factory=set)
 
     def check(self) -> None:
         """Check what is true at any moment."""
@@ -54,6 +55,12 @@ class Oracle:
         jobs = {job.id: job for job in self.world.jobs()}
         for job in jobs.values():
             self._check_job(job)
+        self._in_vain |= {
+            job_id
+            for books in self.world.store.memory.tenants.values()
+            for job_id, (readable_ms, _) in books.looks.items()
+            if readable_ms is None
+        }
         known = [job.upstream_id for job in jobs.values() if job.upstream_id is not None]
         assert len(known) == len(set(known)), "one vendor's job belongs to two of ours"
         self._check_vendor(jobs)
@@ -111,10 +118,11 @@ class Oracle:
     def _judge(self, job: Job) -> None:
         """Excuse a job's group where what it ended by is all that could be known; it has ended in this step."""
         made = next((made for made in self.world.vendor.jobs if made.id == job.upstream_id), None)
-        now_s = self.world.now_s()
-        old = now_s - job.created_ms / 1000 >= self.world.policy.unknown_after_s
-        if old and not self.world.vendor.tells(job.model) and job.state in {JobState.EXPIRED, JobState.REJECTED}:
+        in_vain = self.world.vendor.in_vain_s - job.created_ms / 1000 >= self.world.policy.unknown_after_s
+        if in_vain and job.state in {JobState.EXPIRED, JobState.REJECTED}:
             self.excused[job.fingerprint] = "policy had to decide"
+            if job.state is JobState.EXPIRED and made is None:
+                assert job.id in self._in_vain, "policy decided at the first look in vain"
         elif made is not None and job.state is JobState.EXPIRED and made.denied > 1:
             self.excused[job.fingerprint] = "the vendor denied it twice"
         elif made is not None and job.state is JobState.COMPLETED and made.plan.reported is None:

@@ -142,6 +142,7 @@ class MemoryVendor:
         troubles: What becomes of the next polls; a further one is answered as it should be.
         readable: The history can be read.
         known: The history shows every model, if only a request of long ago.
+        in_vain_s: When the history could last not be read, or did not show the model at all.
     """
 
     clock: Callable[[], float]
@@ -152,6 +153,7 @@ class MemoryVendor:
     troubles: deque[Trouble] = field(default_factory=deque)
     readable: bool = True
     known: bool = False
+    in_vain_s: float = 0.0
     _late: list[VendorJob] = field(default_factory=list)
 
     def current_key(self) -> str:
@@ -194,18 +196,11 @@ class MemoryVendor:
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
         """See `HistoryReader.history`."""
         del now_ms, upstream_key
-        if not self.tells(model):
+        shown = [job for job in self.jobs if job.model == model and job.plan.listed_s <= self._age_s(job) < SHOWN_S]
+        if not (self.readable and (shown or self.known)):
+            self.in_vain_s = self.clock()
             raise UpstreamInvalidResponse("maintenance, or no request of this model")
-        return History(
-            [self._row(job) for job in self._shown(model) if job.created_s * 1000 >= since_ms], complete=True
-        )
-
-    def tells(self, model: str) -> bool:
-        """Tell whether the history can be read and shows a model at all: else finding nothing means nothing."""
-        return self.readable and (self.known or bool(self._shown(model)))
-
-    def _shown(self, model: str) -> list[VendorJob]:
-        return [job for job in self.jobs if job.model == model and job.plan.listed_s <= self._age_s(job) < SHOWN_S]
+        return History([self._row(job) for job in shown if job.created_s * 1000 >= since_ms], complete=True)
 
     def release(self, number: int) -> None:
         """Let a parked call have its answer."""

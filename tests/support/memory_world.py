@@ -206,8 +206,11 @@ class World:
         return [job for books in self.store.memory.tenants.values() for job in books.jobs.values()]
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, and what it leaves behind."""
         for process in self.processes:
             self._kill(process)
-        self.do(asyncio.sleep(0))
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.loop.close()

@@ -105,26 +105,18 @@ async def test_silence(vendor: PlayedVendor, write: Write, *, takes: bool) -> No
 
 
 @READS
-async def test_the_life_of_a_job(vendor: PlayedVendor, read: Read) -> None:
-    """It is queued, runs, and has completed at its bill; only a full read brings the body."""
+@pytest.mark.parametrize("told", [True, False])
+async def test_the_life_of_a_job(vendor: PlayedVendor, read: Read, *, told: bool) -> None:
+    """It is queued, runs, and has completed at its bill, if the vendor tells; only a full read brings the body."""
+    vendor.plan(Plan() if told else Plan(reported=None))
     upstream_id = await post(vendor)
     words: list[tuple[float, VendorStatus]] = [(0, "QUEUED"), (10, "PROCESSING"), (30, "COMPLETED")]
     for seconds, word in words:
         vendor.pass_time(seconds)
         state = await ask(vendor, read, upstream_id)
         assert (state.status, state.error) == (word, None)
-        assert state.cost == (vendor.took[upstream_id] if word == "COMPLETED" else None)
+        assert state.cost == (vendor.took[upstream_id] if told and word == "COMPLETED" else None)
         assert (json.loads(state.body)["status"] == word) if read == "result" else state.body == b""
-
-
-@READS
-async def test_a_cost_that_is_not_told(vendor: PlayedVendor, read: Read) -> None:
-    """No figure is no cost of zero."""
-    vendor.plan(Plan(reported=None))
-    upstream_id = await post(vendor)
-    vendor.pass_time(60)
-    state = await ask(vendor, read, upstream_id)
-    assert (state.status, state.cost) == ("COMPLETED", None)
 
 
 @READS

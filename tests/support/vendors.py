@@ -73,17 +73,28 @@ class PlayedVendor(Protocol):
         """Await a call that is never answered: its time-out comes at once."""
 
 
-class MemoryPlayed:
-    """The vendor in memory, which is its own client."""
+class _Clocked:
+    """What both have of a vendor's time."""
 
-    def __init__(self) -> None:
-        self._clock = HandClock()
-        self.client = MemoryVendor(self._clock)
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
 
     @property
     def now_ms(self) -> int:
         """See `PlayedVendor.now_ms`."""
         return round(self._clock.now * 1000)
+
+    def pass_time(self, seconds: float) -> None:
+        """See `PlayedVendor.pass_time`."""
+        self._clock.now += seconds
+
+
+class MemoryPlayed(_Clocked):
+    """The vendor in memory, which is its own client."""
+
+    def __init__(self) -> None:
+        super().__init__(HandClock())
+        self.client = MemoryVendor(self._clock)
 
     @property
     def posts(self) -> int:
@@ -94,10 +105,6 @@ class MemoryPlayed:
     def took(self) -> Mapping[str, int | None]:
         """See `PlayedVendor.took`."""
         return {job.id: job.plan.cost for job in self.client.jobs}
-
-    def pass_time(self, seconds: float) -> None:
-        """See `PlayedVendor.pass_time`."""
-        self._clock.now += seconds
 
     def plan(self, plan: Plan) -> None:
         """See `PlayedVendor.plan`."""
@@ -120,17 +127,13 @@ class MemoryPlayed:
         return await task
 
 
-class SandboxPlayed:
+class SandboxPlayed(_Clocked):
     """The real client on a sandbox; others for when nobody listens, and for when nobody answers."""
 
     def __init__(self, vendor: Running, clock: HandClock, **clients: Client) -> None:
-        self._sandbox, self._clock, self._clients = vendor.sandbox, clock, clients
+        super().__init__(clock)
+        self._sandbox, self._clients = vendor.sandbox, clients
         self.client = clients["usual"]
-
-    @property
-    def now_ms(self) -> int:
-        """See `PlayedVendor.now_ms`."""
-        return round(self._clock.now * 1000)
 
     @property
     def posts(self) -> int:
@@ -141,10 +144,6 @@ class SandboxPlayed:
     def took(self) -> Mapping[str, int | None]:
         """See `PlayedVendor.took`."""
         return {job.request_id: vendor_credits(job.cost) for job in self._sandbox.jobs}
-
-    def pass_time(self, seconds: float) -> None:
-        """See `PlayedVendor.pass_time`."""
-        self._clock.now += seconds
 
     def plan(self, plan: Plan) -> None:
         """See `PlayedVendor.plan`."""

@@ -167,14 +167,26 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
     )
 
 
-def _paired(jobs: Iterable[Job], rows: Iterable[HistoryRow]) -> dict[str, HistoryRow]:
-    """Give each job, oldest first, the oldest row that its time allows."""
+def _paired(jobs: Iterable[Job], rows: Iterable[HistoryRow]) -> Mapping[str, HistoryRow]:
+    """Pair jobs and rows in the order of their times, leaving as few rows that cost something as can be.
+
+    A row that FAILED costs nothing, and a job must never be charged too little: where such a row keeps a job from one
+    that was billed, the oldest of them are left out, no more than it takes.
+    """
     jobs = sorted(jobs, key=lambda job: (job.created_ms, job.id))
     left = [row for row in rows if any(may_be(job.created_ms, row) for job in jobs)]
     left.sort(key=lambda row: (row.created_ms is None, row.created_ms or 0))
-    # Of more rows than jobs, one that FAILED goes first: it costs nothing, and a job must never be charged too little.
-    for spare in [row for row in left if row.status == "FAILED"][: max(0, len(left) - len(jobs))]:
-        left.remove(spare)
+    failed = [row for row in left if row.status == "FAILED"]
+    spared = (failed[:count] for count in range(len(failed) + 1))
+    return max((_in_order(jobs, [row for row in left if row not in spare]) for spare in spared), key=_billed)
+
+
+def _billed(pairs: Mapping[str, HistoryRow]) -> int:
+    return sum(row.status != "FAILED" for row in pairs.values())
+
+
+def _in_order(jobs: Sequence[Job], left: list[HistoryRow]) -> dict[str, HistoryRow]:
+    """Give each job, oldest first, the oldest row that its time allows."""
     pairs = {}
     for job in jobs:
         row = next((row for row in left if may_be(job.created_ms, row)), None)

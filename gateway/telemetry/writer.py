@@ -71,6 +71,7 @@ class LineWriter:
             # Cleared before the lines are taken: a line added meanwhile sets it again.
             self._wake.clear()
             self._drain()
+        self._drain()  # what came before the thread had begun
 
     def _drain(self) -> None:
         while self._lines:

@@ -10,6 +10,7 @@ from support.gateway import Gateway, eventually, gateway_on
 from support.scrape import Series, parsed, total
 from support.vendor import KLING
 
+from gateway.core.tenant import RateLimit
 from gateway.sandbox import Fault
 
 PROMPT = "canary-prompt-77aa"
@@ -97,18 +98,19 @@ async def test_redis_latency_and_readiness_are_shown(gateway: Gateway) -> None:
     assert total(series, "gateway_unready") == 0
 
 
-async def test_made_up_models_share_their_series(gateway: Gateway) -> None:
+async def test_made_up_models_share_their_series(redis_url: str) -> None:
     """Requests for models that nobody has add no series after the first one, whatever their names."""
+    async with gateway_on(redis_url, submit=RateLimit(limit=100_000, period_s=1, burst=100_000)) as gateway:
 
-    async def names(numbers: range) -> set[object]:
-        for number in numbers:
-            await gateway.post(f"/v2/made-up-{number}", {"a": number})
-        series = await scraped(gateway)
-        return {key for key in series if "made-up" in str(key) or dict(key[1]).get("model") == "other"}
+        async def names(numbers: range) -> set[object]:
+            for number in numbers:
+                await gateway.post(f"/v2/made-up-{number}", {"a": number})
+            series = await scraped(gateway)
+            return {key for key in series if "made-up" in str(key) or dict(key[1]).get("model") == "other"}
 
-    first = await names(range(1))
-    assert first
-    assert await names(range(1, 200)) == first
+        first = await names(range(1))
+        assert first
+        assert await names(range(1, 200)) == first
 
 
 async def test_parameters_are_logged_where_it_was_asked_for(redis_url: str) -> None:

@@ -10,6 +10,7 @@ the reads too. The tracker's polls and settlements don't come through here.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -32,12 +33,13 @@ FEW: Final = 1 / 32
 """Of the same: so few are not what makes the process late (its machine may be), and refusing more would help nobody."""
 EASE: Final = 0.25
 """Below this part of its target there is time to spare: refusing ends faster."""
-RISE: Final = 1.0
-"""How much more is refused each second, for each time that the target is missed by."""
+RISE: Final = 0.5
+"""How much more is refused each second, for each time that the target is missed by. A trip tells of the load some
+tenths of a second late: what follows it faster than that swings, and that swing is what makes answers late."""
 MOST_RISE: Final = 3.0
-FALL: Final = 0.5
-FAST_FALL: Final = 2.0
-"""A second: within 4 s of the end of any overload nothing is refused any more."""
+FALL: Final = 0.2
+FAST_FALL: Final = 0.5
+"""A second: within 4 s of the end of any overload nothing is refused any more, within 10 s where it was a close one."""
 LONGEST_S: Final = 0.05
 """A sample that came later than this counts for no more time: one long pause is no overload."""
 READS_AT_MOST: Final = 0.95
@@ -83,6 +85,7 @@ class Shedder:
         self._sleep = sleep
         self._clock = clock
         self._trip_s = 0.0
+        self._asked_s = math.inf
         self._last = 0.0
         self._worst_s = 0.0
         self._owed = {True: 0.0, False: 0.0}
@@ -137,19 +140,23 @@ class Shedder:
             asked_s = self._clock()
             await self._sleep(SAMPLE_S)
             now_s = self._clock()
-            self.sample(now_s - asked_s - SAMPLE_S, self._trip_s, self._crowd())
+            trip_s = max(self._trip_s, now_s - self._asked_s)  # one under way is as long as this at least
+            self.sample(now_s - asked_s - SAMPLE_S, trip_s, self._crowd())
             if now_s - told_s >= TELL_S:
                 told_s = now_s
                 self.tell()
 
     async def _watch_store(self) -> None:
         """Time a trip now and then. A store that does not answer is an outage, not a load, and is told as such."""
+        answers = True
         while True:
             asked_s = self._clock()
+            self._asked_s = asked_s if answers else math.inf
             try:
                 await self._probe()
             except StoreUnavailable:
-                self._trip_s = 0.0
+                answers, self._trip_s = False, 0.0
             else:
-                self._trip_s = self._clock() - asked_s
+                answers, self._trip_s = True, self._clock() - asked_s
+            self._asked_s = math.inf
             await self._sleep(PROBE_S)

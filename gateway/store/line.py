@@ -23,6 +23,10 @@ from gateway.store.connect import store_errors
 from gateway.store.refusals import STALE_CODES, refusal_code
 
 MAX_PENDING = 10_000
+TURN = 16
+"""Replies handed out with one turn of the loop: what their callers do next must not keep new requests waiting."""
+LOOK_S = 0.01
+"""A reply that has come and waits for its turn is not missing: the line is looked at again so soon."""
 
 Word = str | bytes | int
 
@@ -38,6 +42,7 @@ class _Wire(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._unsent: list[bytes] = []
+        self._handing = False
         self._watch: asyncio.TimerHandle | None = None
         # redis-py has no public way to a connection's transport; the tests of this module fail should it move.
         self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
@@ -61,14 +66,8 @@ class _Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand each reply to the call whose turn it is."""
         self._reader.feed(data)
-        while (value := self._reader.gets()) is not False:  # RESP2 has no False: it says that no reply is whole yet
-            reply, _ = self._pending.popleft()
-            if reply.done():
-                continue
-            if isinstance(value, hiredis.ReplyError):
-                reply.set_exception(self._failure(str(value)))
-            else:
-                reply.set_result(value)
+        if not self._handing:
+            self._hand_out()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is under way."""
@@ -80,6 +79,24 @@ class _Wire(asyncio.Protocol):
         self._fail(reason)
         self._transport.abort()
 
+    def _hand_out(self) -> None:
+        self._handing = all(self._hand_next() for _ in range(TURN))
+        if self._handing:
+            self._loop.call_soon(self._hand_out)
+
+    def _hand_next(self) -> bool:
+        """Hand out one reply; False where no whole one has come."""
+        value = self._reader.gets()
+        if value is False:  # RESP2 has no False
+            return False
+        reply, _ = self._pending.popleft()
+        if not reply.done():
+            if isinstance(value, hiredis.ReplyError):
+                reply.set_exception(self._failure(str(value)))
+            else:
+                reply.set_result(value)
+        return True
+
     def _send(self) -> None:
         if not self.lost:
             self._transport.write(b"".join(self._unsent))
@@ -90,11 +107,11 @@ class _Wire(asyncio.Protocol):
         self._watch = None
         if not self._pending:
             return
-        due = self._pending[0][1]
-        if due <= self._loop.time():
+        due, now = self._pending[0][1], self._loop.time()
+        if due <= now and not self._handing:
             self.cut("no reply in time")
         else:
-            self._watch = self._loop.call_at(due, self._look)
+            self._watch = self._loop.call_at(max(due, now + LOOK_S), self._look)
 
     def _failure(self, text: str) -> Exception:
         text = text.removeprefix("ERR ")
@@ -110,6 +127,8 @@ class _Wire(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        while self._hand_next():  # what came before the end counts
+            pass
         while self._pending:
             reply, _ = self._pending.popleft()
             if not reply.done():

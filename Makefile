@@ -44,7 +44,7 @@ chaos: $(READY) ## two processes, random kills and broken links for DURATION sec
 bench: $(READY) ## the gateway beside a bare echo, with the goals (BENCH="--quick", BENCH="reads --name before")
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
-bench-docs: $(READY) ## the tables of docs/benchmarks.md and docs/deployment.md from kept figures (FIGURES=bench/out/now.json)
+bench-docs: $(READY) ## the tables of figures in docs from one run or several (FIGURES="bench/out/a.json bench/out/b.json")
 	PYTHONPATH=tests $(BIN)/python -m bench.page $(FIGURES)
 
 tools: $(TOOLS_READY) $(PROMTOOL) ## Helm, linters and Prometheus in .tools, for tests of the chart and its rules

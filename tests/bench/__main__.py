@@ -50,8 +50,13 @@ async def measure(parts: Sequence[str], size: Size, directory: Path) -> AsyncIte
 
 
 def machine() -> dict[str, Any]:
-    """Say where this was measured."""
-    return {"python": platform.python_version(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
+    """Say when and where this was measured."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
 
 
 def main() -> None:

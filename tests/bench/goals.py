@@ -65,6 +65,19 @@ def goal_table(figures: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {goal.name} | <= {limit} | {found} | {verdict} |"
 
 
+def verdict(figures: Mapping[str, Any]) -> str:
+    """Say in a sentence which goals are kept, and by how much the others are missed."""
+    found = {goal: goal.figure(figures) for goal in GOALS}
+    missed = {goal: figure for goal, figure in found.items() if figure is not None and figure > goal.limit}
+    unknown = [goal.name for goal, figure in found.items() if figure is None]
+    said = [f"Kept: {len(GOALS) - len(missed) - len(unknown)} of {len(GOALS)}."]
+    if missed:
+        said.append(f"Missed: {'; '.join(f'{g.name}, {over / g.limit:.3g} x its goal' for g, over in missed.items())}.")
+    if unknown:
+        said.append(f"Not measured: {'; '.join(unknown)}.")
+    return " ".join(said)
+
+
 def lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Write the figures as a table, then the goals with what was found."""
     yield f"{'':<12}{'CPU us':>10}{'store us':>10}{'req/s':>10}{'p50 ms':>10}{'p99 ms':>10}"

@@ -1,20 +1,20 @@
-"""The tables of docs/benchmarks.md and docs/deployment.md, from kept figures: ``python -m bench.page FILE...``."""
+"""The tables of figures in the documentation, from those of one run or several: ``python -m bench.page FILE...``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from bench.durability import durability_table
 from bench.faults import fault_table
-from bench.goals import SERIES, goal_table
+from bench.goals import GOALS, SERIES, goal_table, verdict
 from bench.sizing import sizing_table
 
 DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs"
-PAGES: Final = (DOCS / "benchmarks.md", DOCS / "deployment.md")
+PAGES: Final = (DOCS / "benchmarks.md", DOCS / "deployment.md", DOCS / "guarantees.md")
 TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]]] = {
     "faults": fault_table,
     "durability": durability_table,
@@ -33,14 +33,15 @@ def costs(figures: Mapping[str, Any]) -> Iterator[str]:
                 yield f"| {name} | {' | '.join(f'{series[column]:g}' for column in SERIES)} |"
 
 
-def machine(told: list[Mapping[str, Any]]) -> str:
-    """Say where the figures are from."""
-    loads = [one["load"] for one in told]
-    busy = "other work ran beside it, so that times and rates are worse than they would be without"
-    noise = f"; {busy}" if max(loads) > BUSY else ""
+def measured(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Say when and where some runs were made."""
+    told = [run["machine"] for run in runs]
+    loads, days = [one["load"] for one in told], sorted({one["date"] for one in told})
+    noise = "; other work ran beside it, and times and rates would be better without" if max(loads) > BUSY else ""
     return (
-        f"{told[0]['cpus']} cores, shared with the load generator, Redis and the vendor's stand-in; "
-        f"Python {told[0]['python']}; load average when a part began {min(loads):.1f} to {max(loads):.1f}{noise}."
+        f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))}: {told[0]['cpus']} cores, shared with the load "
+        f"generator, Redis and the vendor's stand-in; Python {told[0]['python']}; load average when it began "
+        f"{' to '.join(dict.fromkeys(f'{load:.1f}' for load in (min(loads), max(loads))))}{noise}."
     )
 
 
@@ -54,15 +55,19 @@ def written(page: str, tables: Mapping[str, str]) -> str:
     return page
 
 
-def tables_of(runs: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the tables that some runs have the figures for, by mark; of a part in several runs, the last counts."""
-    figures: dict[str, Any] = {}
-    for run in runs:
-        figures |= {name: part for name, part in run.items() if name not in {"machine", "size"}}
-    tables = {name: "\n".join(table(figures[name])) for name, table in TABLES.items() if name in figures}
-    tables["machine"] = machine([run["machine"] for run in runs])
-    tables["goals"] = "\n".join(goal_table(figures))
-    tables["costs"] = "\n".join(costs(figures))
+def tables_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what some runs have the figures for, by mark; of a part in several runs, the last counts."""
+    sources = {name: run for run in runs for name in run if name not in {"machine", "size", "quick"}}
+    figures = {name: run[name] for name, run in sources.items()}
+    tables = {
+        name: "\n".join((*table(figures[name]), "", measured([sources[name]])))
+        for name, table in TABLES.items()
+        if name in figures
+    }
+    judged = [sources[name] for name in dict.fromkeys(goal.path[0] for goal in GOALS) if name in sources]
+    if judged:
+        tables["goals"] = "\n".join((*goal_table(figures), "", verdict(figures), "", measured(judged)))
+        tables["costs"] = "\n".join(costs(figures))
     return tables
 
 

@@ -16,6 +16,7 @@ TENANTS: Final = 10
 """So few that what a tenant has anyway is no part of what a job takes."""
 WORKERS: Final = {"one process": 1, "GATEWAY_WORKERS=2": 2}
 JOB_S: Final = 425.0
+JOBS_A_DAY: Final = 10_000
 KINDS: Final = ("status", "result", "submit")
 
 
@@ -68,4 +69,8 @@ def sizing_table(found: Mapping[str, Any]) -> Iterator[str]:
         cells.append(f"{found[f'resident_mb_idle_{workers}']:.0f} MB; {found[f'resident_mb_{workers}']:.0f} after load")
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
-    yield f"Redis: {found['bytes_of_finished_job']['all']} bytes a finished job besides its result's body."
+    of_job = found["bytes_of_finished_job"]["all"]
+    yield (
+        f"Redis: {of_job} bytes a finished job besides its result's body, kept for `job_ttl` (90 days): "
+        f"{JOBS_A_DAY:,} jobs a day are {of_job * JOBS_A_DAY * 90 / 1e9:.1f} GB after 90 days."
+    )

@@ -181,7 +181,7 @@ class Parts:
         return TenantApi(
             submit=SubmitService(self.sending, self.watchlist),
             sync=SyncService(self.sending, self.finisher, self.jobs, self.room),
-            assets=AssetService(self.jobs, self.upstream, self.sending.in_flight),
+            assets=AssetService(self.jobs, self.sending),
             usage=UsageService(RedisUsage(self.client, self.scripts, self.library, EpochGuard(self.client))),
             jobs=self.jobs,
             waiting=self.waiting,

@@ -161,7 +161,7 @@ class PolicyFields(_Section):
         None, description="Time of day (UTC) at which the ledger is compared with the vendor's history."
     )
     upstream_rpm: Count | None = Field(
-        None, description="Submits a minute to the vendor over all tenants, shared fairly; else no limit of ours."
+        None, description="Jobs and uploads a minute to the vendor over all tenants, shared fairly; else no limit."
     )
     upstream_poll_rps: float | None = Field(
         None,

@@ -83,7 +83,7 @@ class Pace:
         return _full(full_s) if full_s > 0 else None
 
     async def take(self, tenant: str) -> None:
-        """Take a place for a tenant's job; costs a trip to the store where ``upstream_rpm`` is set, else nothing.
+        """Take a place for a tenant's job or upload; a trip to the store where ``upstream_rpm`` is set, else nothing.
 
         Raises:
             UpstreamHeldBack: There is none within its share, or the store did not answer.

@@ -150,7 +150,7 @@ class Sending:
             return None
 
 
-def rejected(verdict: Verdict, quota: Quota, job: Job | None = None) -> Rejected:
+def rejected(verdict: Verdict, quota: Quota | None = None, job: Job | None = None) -> Rejected:
     """Tell that the vendor did not take something, and why."""
     return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, job, quota)
 

@@ -14,6 +14,7 @@ from support.vendor import KLING
 from gateway.core.job import JobState
 from gateway.sandbox import Fault
 from gateway.service.account import POLICY as ACCOUNT
+from gateway.store import keys
 from gateway.upstream.hosts import POLICY
 
 DOWN = Fault(action="respond", on=("submit",), status=503, body={"error": "down"})
@@ -62,6 +63,24 @@ async def test_r12_an_outage_opens_the_breaker_and_holds_nothing(redis_url: str)
         await eventually(lambda: accepted(gateway))
         assert await gateway.breaker("inference") == "closed"
         await eventually(lambda: told(gateway, ["open", "half_open", "closed"]))
+
+
+async def test_r12_a_storage_that_is_down_gets_no_uploads(redis_url: str) -> None:
+    """While its breaker is open an upload gets 503 with Retry-After, unsent and counted against nothing; jobs go on."""
+    async with gateway_on(redis_url) as gateway:
+        gateway.vendor.sandbox.faults.replace([DOWN.model_copy(update={"on": ("upload",)})])
+        asset = {"data_urls": ["data:image/png;base64,AAAA"]}
+        for _ in range(POLICY.failures):
+            assert (await gateway.post("/upload-asset", asset)).status_code == httpx.codes.BAD_GATEWAY
+        assert await gateway.breaker("storage") == "open"
+        counted = await gateway.store.client.get(keys.gcra(TENANT, "submit"))
+        answer = await gateway.post("/upload-asset", asset)
+        said = answer.json()
+        assert (answer.status_code, said["code"], said["limited_by"]) == (503, "upstream_unavailable", "upstream")
+        assert 1 <= int(answer.headers["retry-after"]) == said["retry_after"] <= POLICY.open_s
+        assert gateway.upstream_posts() == POLICY.failures
+        assert await gateway.store.client.get(keys.gcra(TENANT, "submit")) == counted
+        assert (await gateway.post()).status_code == httpx.codes.OK
 
 
 async def test_r11_an_unreachable_vendor_is_not_tried_for_each_submit(redis_url: str) -> None:

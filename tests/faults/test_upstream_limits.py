@@ -18,15 +18,22 @@ from gateway.cli.serve import serving
 from gateway.core.policy import Policy
 from gateway.core.tenant import TenantPolicy
 from gateway.sandbox import Fault
+from gateway.sandbox.faults import RouteKind
+from gateway.store import keys
 from gateway.upstream.reset import DEFAULT_S, HEADER, MOST_S
 
 
-def limited(*, reset_in_s: float | None) -> Fault:
-    """Make the vendor answer submits by 429, with a reset so many seconds from now."""
+def limited(*, reset_in_s: float | None, on: RouteKind = "submit") -> Fault:
+    """Make the vendor answer submits, or uploads, by 429, with a reset so many seconds from now."""
     headers = {}
     if reset_in_s is not None:
         headers[HEADER] = (datetime.now(UTC) + timedelta(seconds=reset_in_s)).isoformat()
-    return Fault(action="respond", on=("submit",), status=429, body={"error": "slow down"}, headers=headers)
+    return Fault(action="respond", on=(on,), status=429, body={"error": "slow down"}, headers=headers)
+
+
+async def upload(gateway: Gateway, **headers: str) -> httpx.Response:
+    """Upload an asset."""
+    return await gateway.post("/upload-asset", {"data_urls": ["data:image/png;base64,AAAA"]}, **headers)
 
 
 def refused_for_s(answer: httpx.Response, by: str) -> int:
@@ -74,6 +81,30 @@ async def test_r14_one_process_hears_it_and_all_back_off(redis_url: str) -> None
 
             await eventually(refused_without_asking)
         assert await gateway.money() == (0, 0)
+
+
+@pytest.mark.parametrize("refused", ["upload", "submit"])
+async def test_r14_an_account_that_is_limited_gets_no_uploads(redis_url: str, refused: RouteKind) -> None:
+    """After a 429 to an upload or to a job, the vendor gets neither; a refused upload counts against no limit."""
+    async with gateway_on(redis_url) as gateway:
+        gateway.vendor.sandbox.faults.replace([limited(reset_in_s=100, on=refused)])
+        refused_for_s(await (gateway.post() if refused == "submit" else upload(gateway)), "upstream")
+        counted = await gateway.store.client.get(keys.gcra(TENANT, "submit"))
+        for _ in range(3):
+            refused_for_s(await upload(gateway), "upstream")
+        refused_for_s(await gateway.post(), "upstream")
+        assert (await upload(gateway, x_api_key=gateway.key + "x")).status_code == httpx.codes.UNAUTHORIZED
+        assert gateway.upstream_posts() == 1
+        assert await gateway.store.client.get(keys.gcra(TENANT, "submit")) == counted
+
+
+async def test_an_upload_takes_a_place_of_its_tenants(redis_url: str) -> None:
+    """With ``upstream_rpm`` uploads are among what is limited: a flood of them is refused by the gateway, not sent."""
+    async with gateway_on(redis_url, rules=Policy(upstream_rpm=10)) as gateway:
+        answers = [await upload(gateway) for _ in range(5)]
+        sent = [answer for answer in answers if answer.status_code == httpx.codes.OK]
+        assert 1 <= len(sent) == gateway.upstream_posts() < len(answers)
+        refused_for_s(answers[-1], "gateway")
 
 
 async def test_r14_it_goes_on_when_the_wait_is_over(redis_url: str) -> None:

@@ -48,7 +48,9 @@ class Gate:
         return await self._paced(tenant, "inference", lambda: self._account.run(call))
 
     async def upload(self, tenant: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that takes a tenant's asset to the vendor, which tells nothing of credits. Raises as `run`.
+        """Make a call that takes a tenant's asset to the vendor, which tells nothing of credits.
+
+        Raises as `run`.
         """
         return await self._paced(tenant, "storage", call)
 

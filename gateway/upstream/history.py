@@ -43,7 +43,8 @@ class Page:
 
     Attributes:
         field: Where the rows stood; empty: there were none.
-        empty: Fields that hold an empty list: past the last page, that of the rows is one of them.
+        empty: Fields that hold an empty list: past the last page, that of the rows is one of them. None where there are
+            rows of which one is unfit, so that no page of those is taken for the last.
     """
 
     rows: Sequence[HistoryRow]
@@ -71,18 +72,38 @@ async def read_history(ask: Ask, model: str, *, since_ms: int, now_ms: int) -> H
     field = ""
     for number in range(1, MAX_PAGES + 1):
         page = await ask(_query(model, number, since - timedelta(days=1), until))
-        if not page.field and (not field or field in page.empty):
+        if is_last(page, field):
             return await _ended(ask, model, list(found.values()), until)
-        if field not in {"", page.field}:
-            raise UpstreamInvalidResponse("the rows of the history moved to another field")
-        field = page.field
-        known = len(found)
-        found |= {row.request_id: row for row in page.rows if row.request_id not in found}
+        field, known = page.field, len(found)
+        for row in page.rows:
+            found[row.request_id] = dearer(found.get(row.request_id), row)
         if _passed(list(found.values()), page.rows, since_ms):
             return await _ended(ask, model, list(found.values()), until)
         if len(found) == known:
             break  # the same page again: what comes after it can't be had
     return History(_of(model, found.values()), complete=False)
+
+
+def is_last(page: Page, field: str) -> bool:
+    """Tell whether a page is the one after the last, which lists nothing; ``field``: where the rows stood so far.
+
+    Raises:
+        UpstreamInvalidResponse: It has no rows and does not say that there are none, or has them in another field.
+    """
+    if not page.rows:
+        if not page.empty or (field and field not in page.empty):
+            raise UpstreamInvalidResponse("a page of the history has no rows, and does not say that it is the last")
+        return True
+    if field not in {"", page.field}:
+        raise UpstreamInvalidResponse("the rows of the history moved to another field")
+    return False
+
+
+def dearer(one: HistoryRow | None, other: HistoryRow) -> HistoryRow:
+    """Of two rows of one request, take the one that tells a cost, or the higher."""
+    if one is None or (other.cost or 0) > (one.cost or 0):
+        return other
+    return one
 
 
 async def _ended(ask: Ask, model: str, rows: Sequence[HistoryRow], until: datetime) -> History:
@@ -131,6 +152,8 @@ def decode(answer: Answer) -> Page:
     lists = list(_lists(said))
     empty = frozenset(name for name, rows in lists if not rows)
     name, rows = next(((name, rows) for name, rows in lists if rows and all(map(_is_row, rows))), ("", []))
+    if not rows and any(isinstance(value, dict) and "request_id" in value for _, some in lists for value in some):
+        empty = frozenset()
     return Page([_row(row) for row in rows], name, empty)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from gateway.core.adoption import HistoryRow
 from gateway.errors import UpstreamInvalidResponse
-from gateway.upstream.history import PATH, PER_PAGE, PROBE_DAYS, Ask
+from gateway.upstream.history import PATH, PER_PAGE, PROBE_DAYS, Ask, dearer, is_last
 
 DAYS_A_READING: Final = 7
 MAX_PAGES: Final = 500
@@ -43,27 +43,16 @@ async def _read(ask: Ask, found: dict[str, HistoryRow], first: datetime, last: d
     field, known, repeats = "", set[str](), 0
     for number in range(1, MAX_PAGES + 1):
         page = await ask(_query(number, first, last))
-        if not page.rows:
-            if not page.empty or (field and field not in page.empty):
-                raise UpstreamInvalidResponse("a page of the history has no rows, and does not say that it is the last")
+        if is_last(page, field):
             return
-        if field not in {"", page.field}:
-            raise UpstreamInvalidResponse("the rows of the history moved to another field")
         field, before = page.field, len(known)
         for row in page.rows:
             known.add(row.request_id)
-            found[row.request_id] = _dearer(found.get(row.request_id), row)
+            found[row.request_id] = dearer(found.get(row.request_id), row)
         repeats = repeats + 1 if len(known) == before else 0
         if repeats > 1:
             raise UpstreamInvalidResponse("the history gives the same page again and again")
     raise UpstreamInvalidResponse("the history has more pages than can be read")
-
-
-def _dearer(one: HistoryRow | None, other: HistoryRow) -> HistoryRow:
-    """Of two rows of one request, take the one that tells a cost, or the higher."""
-    if one is None or (other.cost or 0) > (one.cost or 0):
-        return other
-    return one
 
 
 def _query(page: int, first: datetime, last: datetime) -> str:

@@ -201,6 +201,8 @@ def _words(body: bytes, secrets: Sequence[Secret]) -> str | None:
     envelope = _envelope(body) or {}
     words = [envelope.get("error"), envelope.get("error_description")]
     text = ": ".join(word.strip() for word in words if isinstance(word, str) and word.strip())
+    # A vendor that cuts a text in the middle of an emoji sends half of a surrogate pair, which nobody could store.
+    text = text.encode("utf-8", "replace").decode()
     return redact(text, secrets)[:_MAX_DETAIL] if text and not text.startswith("<") else None
 
 

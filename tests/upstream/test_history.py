@@ -215,6 +215,20 @@ async def test_nothing_of_late() -> None:
             await read([], probe=probe)
 
 
+@pytest.mark.parametrize("odd", [{"message": "maintenance"}, {"data": [row("v-2"), row("../")], "filters": []}])
+async def test_a_first_page_that_is_none(odd: object) -> None:
+    """What is no page shows no absence, whatever the history shows of other times."""
+    with pytest.raises(UpstreamInvalidResponse):
+        await read([page(odd)], probe=listed(row("old")))
+
+
+async def test_a_request_with_several_outputs_costs_what_any_of_its_rows_says() -> None:
+    """Of several rows the one with a cost counts, on whichever page it stands: nobody is charged too little."""
+    bare = row(credits_deduction=None)
+    found, _ = await read([listed(bare, row()), listed(bare, row("v-2"))])
+    assert {one.request_id: one.cost for one in found.rows} == {"v-1": 500_000_000, "v-2": 500_000_000}
+
+
 @pytest.mark.parametrize("second", [page({"message": "maintenance"}), page({"rows": [row("v-2")]}), page({"rows": []})])
 async def test_a_page_that_is_none(second: Page) -> None:
     """Where a further page is no page, nothing is known of the rest: the history is not readable."""

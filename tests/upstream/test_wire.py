@@ -180,6 +180,7 @@ def test_a_body_that_is_not_understood(status: int, body: bytes) -> None:
         ({"error": {"message": "nested"}}, "Not Acceptable"),
         (b"<html>", "Not Acceptable"),
         ({"error": "x" * 5000}, "x" * 1000),
+        ({"error": "cut in the middle of \ud83d"}, "cut in the middle of ?"),
     ],
 )
 def test_messages(body: object, text: str) -> None:

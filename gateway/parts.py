@@ -34,8 +34,9 @@ from gateway.service.refresh import RulesRefresher
 from gateway.service.refused import RefusalCount
 from gateway.service.room import Room
 from gateway.service.rules import Rules
+from gateway.service.sending import Sending
 from gateway.service.shedding import Shedder
-from gateway.service.submit import Sending, SubmitService
+from gateway.service.submit import SubmitService
 from gateway.service.sweep import Sweep
 from gateway.service.sync import SyncService
 from gateway.service.throttle import Throttle

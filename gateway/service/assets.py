@@ -11,7 +11,7 @@ from gateway.core.vendor import CallContext
 from gateway.errors import UpstreamRefused, UpstreamUnsent
 from gateway.service.outcomes import Rejected, Uploaded
 from gateway.service.refusals import judge
-from gateway.service.submit import Sending, rejected
+from gateway.service.sending import Sending, rejected
 
 
 class AssetService:

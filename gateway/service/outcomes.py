@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.core.job import Job, JobView, new_job_id
+from gateway.core.job import Job, JobState, JobView, new_job_id
+from gateway.core.movements import Admitted
 from gateway.core.quota import Quota
 from gateway.core.record import record
 from gateway.core.tenant import Credential
@@ -101,3 +102,11 @@ class SyncAnswer:
     job: JobView
     quota: Quota
     replayed: bool = False
+
+
+def replay(admitted: Admitted) -> Submitted | Rejected:
+    """Answer a repeated request with what became of the first one."""
+    job = admitted.job
+    if job.state is JobState.REJECTED:
+        return Rejected(job.code or "upstream_error", job.reason or "", job=job, quota=admitted.quota, replayed=True)
+    return Submitted(job, admitted.quota, replayed=True)

@@ -2,180 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from gateway.core.events import Alert
-from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
-from gateway.core.inputs import fingerprint
-from gateway.core.job import Job, JobKind, JobState
-from gateway.core.movements import (
-    Admission,
-    Admitted,
-    Denied,
-    Finished,
-    Release,
-)
-from gateway.core.ports import (
-    Doubts,
-    Ledger,
-    Sink,
-    Upstream,
-)
+from gateway.core.faultpoints import FaultPoint
+from gateway.core.job import JobState
+from gateway.core.movements import Admission, Admitted, Denied, Finished
 from gateway.core.queue import DueEntry
-from gateway.core.quota import Quota
 from gateway.core.schedule import FIRST_POLL_S, spread_s
-from gateway.core.vendor import CallContext
-from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
 from gateway.service.adopt import accept
-from gateway.service.finish import ended
-from gateway.service.gate import Gate
-from gateway.service.inflight import InFlight
-from gateway.service.outbox import Outbox, Write
-from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
-from gateway.service.refusals import Verdict, judge
-from gateway.service.rules import Rules
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain, replay
+from gateway.service.sending import Sending, Sent
 from gateway.service.watchlist import Watchlist
 
 Outcome = Submitted | Denied | Rejected | Uncertain
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """What submits and sync calls share: the ports, and this process's own id."""
-
-    ledger: Ledger
-    upstream: Upstream
-    gate: Gate
-    rules: Rules
-    outbox: Outbox
-    in_flight: InFlight
-    sink: Sink
-    doubts: Doubts
-    owner: str
-    faults: FaultPoints = NO_FAULTS
-
-    def admission(self, request: JobRequest, kind: JobKind) -> Admission:
-        """Check the parameters and write down what admission needs.
-
-        Raises:
-            InvalidRequest: The catalogue's schema refuses a parameter.
-        """
-        self.rules.catalogue.check(request.model, request.params)
-        return Admission(
-            credential=request.credential,
-            job_id=request.job_id,
-            model=request.model,
-            kind=kind,
-            estimate=self.rules.estimate(request.model),
-            fingerprint=fingerprint(request.model, request.params),
-            owner=self.owner,
-            upstream_key=self.upstream.current_key(),
-            idempotency_key=request.idempotency_key,
-            request_id=request.request_id,
-            traceparent=request.traceparent,
-            webhook_url=request.webhook_url,
-            labels=request.labels,
-        )
-
-    async def admit(self, admission: Admission) -> Admitted | Denied | Rejected:
-        """Admit; an admission whose answer is lost is undone as soon as the store answers.
-
-        While no job can be sent, nothing is written: a caller of ours hears of that, or of the job that was started
-        with the same idempotency key.
-
-        Raises:
-            StoreUnavailable: Nothing was sent, and nothing will stay held.
-        """
-        held_back = self.gate.held_back(admission.credential.tenant)
-        if held_back is not None:
-            decision = await self.ledger.quote(admission)
-            if isinstance(decision, Denied) or decision.replayed:
-                return decision
-            return rejected(judge(held_back), decision.quota)
-        self.faults.reach(FaultPoint.BEFORE_ADMISSION)
-        try:
-            decision = await self.ledger.admit(admission)
-        except StoreUnavailable:
-            self.outbox.keep(lambda: self.ledger.void(admission))
-            raise
-        if isinstance(decision, Admitted) and not decision.replayed:
-            self.faults.reach(FaultPoint.ADMITTED)
-        return decision
-
-    async def reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
-        """Release the hold of a job that the vendor did not take.
-
-        An answer that invites a retry forgets the idempotency key: the retry may be sent, since nothing was accepted.
-        """
-        job = admitted.job
-        if verdict.alert is not None:
-            self.sink(Alert.of(job, verdict.alert, verdict.detail))
-        release = Release(
-            tenant=job.tenant,
-            job_id=job.id,
-            state=JobState.REJECTED,
-            code=verdict.code,
-            reason=verdict.detail,
-            forget=forget if verdict.retry_after_s is not None else None,
-            actor="gateway",
-        )
-        done = await self.record(lambda: self.ledger.release(release))
-        released = None if done is None else done.job
-        if released is not None and done is not None and done.changed:
-            self.sink(ended(released))
-        quota = admitted.quota if released is None else admitted.quota.released(job.hold)
-        return rejected(verdict, quota, released or job)
-
-    async def doubt(self, admitted: Admitted, reason: str, *, unfit: bool = False) -> Uncertain:
-        """Record that the vendor may have the job; the hold stays and nothing is sent again."""
-        job = admitted.job
-        detail = f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`"
-        self.sink(Alert.of(job, "job.unknown", detail))
-        done = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
-        code = "upstream_invalid_response" if unfit else "outcome_unknown"
-        return Uncertain((done and done.job) or job, admitted.quota, code)
-
-    async def failed(self, admitted: Admitted, error: UpstreamError, forget: str | None) -> Rejected | Uncertain:
-        """Record that a call did not go well: refused or provably unsent, else nobody knows what became of it."""
-        if isinstance(error, UpstreamUnsent | UpstreamRefused):
-            return await self.reject(admitted, judge(error), forget)
-        unfit = isinstance(error, UpstreamAmbiguous) and error.unfit
-        return await self.doubt(admitted, str(error), unfit=unfit)
-
-    async def record(self, write: Write) -> Finished | None:
-        """Write what is now true; None where the store will only hear of it later."""
-        try:
-            return await self.outbox.write(write)
-        except StoreUnavailable:
-            return None
-
-
-def rejected(verdict: Verdict, quota: Quota | None = None, job: Job | None = None) -> Rejected:
-    """Tell that the vendor did not take something, and why."""
-    return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, job, quota)
-
-
-def replay(admitted: Admitted) -> Submitted | Rejected:
-    """Answer a repeated request with what became of the first one."""
-    job = admitted.job
-    if job.state is JobState.REJECTED:
-        return Rejected(job.code or "upstream_error", job.reason or "", job=job, quota=admitted.quota, replayed=True)
-    return Submitted(job, admitted.quota, replayed=True)
-
-
-def context_of(admitted: Admitted, request: JobRequest) -> CallContext:
-    """Say who a call is made for."""
-    job = admitted.job
-    return CallContext(
-        tenant=job.tenant,
-        key_id=job.key_id,
-        model=job.model,
-        job_id=job.id,
-        request_id=request.request_id,
-        traceparent=request.traceparent,
-        held=job.hold,
-        upstream_key=job.upstream_key or "",
-    )
 
 
 class SubmitService:
@@ -206,28 +43,10 @@ class SubmitService:
         return await self._sending.ledger.quote(self._sending.admission(request, "async"))
 
     async def _run(self, request: JobRequest, admission: Admission) -> Outcome:
-        decision = await self._sending.admit(admission)
-        if not isinstance(decision, Admitted):
-            return decision
-        if decision.replayed:
-            return replay(decision)
-        return await self._send(request, decision)
-
-    async def _send(self, request: JobRequest, admitted: Admitted) -> Outcome:
-        sending = self._sending
-        try:
-            upstream_id = await sending.gate.run(
-                admitted.job.tenant,
-                lambda: sending.upstream.submit(
-                    request.model, request.body, request.headers, context_of(admitted, request)
-                ),
-            )
-        except UpstreamError as exc:
-            return await sending.failed(admitted, exc, request.idempotency_key)
-        except BaseException:
-            await sending.doubt(admitted, "sending was cut off")
-            raise
-        return await self._accept(admitted, upstream_id)
+        started = await self._sending.start(request, admission, self._sending.upstream.submit)
+        if isinstance(started, Sent):
+            return await self._accept(started.admitted, started.answer)
+        return replay(started) if isinstance(started, Admitted) else started
 
     async def _accept(self, admitted: Admitted, upstream_id: str) -> Submitted | Uncertain:
         """Record the vendor's id; without a store the answer is 504, and the record follows when it is back."""

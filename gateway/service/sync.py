@@ -19,12 +19,12 @@ from gateway.core.job import Job, JobState
 from gateway.core.movements import Admission, Admitted, Denied, Finished
 from gateway.core.ports import Jobs, SyncStream
 from gateway.core.vendor import VendorState
-from gateway.errors import StoreUnavailable, UpstreamError
+from gateway.errors import StoreUnavailable
 from gateway.service.adopt import needed
 from gateway.service.finish import Finisher
-from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, replay
 from gateway.service.room import Lease, Room
-from gateway.service.submit import Sending, context_of, replay
+from gateway.service.sending import Sending, Sent
 
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 READER_GONE_S = 60.0
@@ -119,12 +119,10 @@ class SyncService:
         return await self._sending.in_flight.run(lambda: self._run(request, admission))
 
     async def _run(self, request: JobRequest, admission: Admission) -> SyncOutcome:
-        decision = await self._sending.admit(admission)
-        if not isinstance(decision, Admitted):
-            return decision
-        if decision.replayed:
-            return await self._replay(decision)
-        return await self._send(request, decision)
+        started = await self._sending.start(request, admission, self._sending.upstream.sync)
+        if isinstance(started, Sent):
+            return self._stream(started.admitted, started.answer)
+        return await self._replay(started) if isinstance(started, Admitted) else started
 
     async def _replay(self, admitted: Admitted) -> SyncAnswer | Submitted | Rejected:
         """Give the kept answer again; without one, the job itself."""
@@ -138,22 +136,9 @@ class SyncService:
         headers = _with_balance(kept_headers, admitted)
         return SyncAnswer(_OK, headers, _once(kept.body), outcome.job, admitted.quota, replayed=True)
 
-    async def _send(self, request: JobRequest, admitted: Admitted) -> SyncAnswer | Rejected | Uncertain:
-        sending = self._sending
-        try:
-            stream = await sending.gate.run(
-                admitted.job.tenant,
-                lambda: sending.upstream.sync(
-                    request.model, request.body, request.headers, context_of(admitted, request)
-                ),
-            )
-        except UpstreamError as exc:
-            return await sending.failed(admitted, exc, request.idempotency_key)
-        except BaseException:
-            await sending.doubt(admitted, "sending was cut off")
-            raise
+    def _stream(self, admitted: Admitted, stream: SyncStream) -> SyncAnswer:
         relay = Relay(Lease(self._room))
-        sending.in_flight.own(self._pump(stream, relay, admitted.job))
+        self._sending.in_flight.own(self._pump(stream, relay, admitted.job))
         headers = _with_balance(stream.headers, admitted)
         return SyncAnswer(stream.status, headers, relay, admitted.job, admitted.quota)
 

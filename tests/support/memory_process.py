@@ -28,7 +28,8 @@ from gateway.service.pace import Pace
 from gateway.service.poll import Poller
 from gateway.service.room import MIB, Room
 from gateway.service.rules import Rules
-from gateway.service.submit import Sending, SubmitService
+from gateway.service.sending import Sending
+from gateway.service.submit import SubmitService
 from gateway.service.sweep import BEAT_TTL_S, Sweep
 from gateway.service.sync import SyncService
 from gateway.service.throttle import Throttle

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.core.movements import Denied
+from gateway.core.quota import RateState
 from gateway.errors import StoreNotReady
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
 from gateway.store.readiness import read_epoch
+from gateway.store.records import Reply, decode_rate
+
+_UNKNOWN: Final = 2
+"""Parts of a reply to a caller about whom nothing may be told."""
 
 
 class EpochGuard:
@@ -14,6 +21,14 @@ class EpochGuard:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+
+    async def entered(self, reply: Reply, tenant: str) -> RateState | Denied:
+        """Read how a tenant's own read began: where its limit stands, or the refusal. Raises as `denied`."""
+        verdict = reply[0].decode()
+        if len(reply) == _UNKNOWN:
+            return await self.denied(verdict, tenant)
+        rate = decode_rate("read", reply[2])
+        return rate if verdict == "ok" else Denied(verdict, retry_after_s=rate.retry_after_s, rate=rate)
 
     async def denied(self, code: str, tenant: str) -> Denied:
         """Return the refusal of a caller about whom nothing may be told.

@@ -72,12 +72,9 @@ class RedisJobs:
             [keys.tenant(t), keys.key(t, credential.key_id), keys.gcra(t, "read"), keys.jobs(t), keys.job(t, "")],
             [credential.digest, query.limit, query.cursor, query.since_ms, query.model, _standings(query.statuses)],
         )
-        verdict = reply[0].decode()
-        if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict, t)
-        rate = decode_rate("read", reply[2])
-        if verdict != "ok":
-            return Denied(verdict, retry_after_s=rate.retry_after_s, rate=rate)
+        rate = await self._epoch.entered(reply, t)
+        if isinstance(rate, Denied):
+            return rate
         jobs = filter(None, (decode_job(t, values) for values in reply[3]))
         return JobPage(tuple(jobs), rate, reply[4].decode() or None)
 

@@ -14,7 +14,7 @@ from gateway.store import keys
 from gateway.store.connect import RedisClient
 from gateway.store.epoch import EpochGuard
 from gateway.store.fanout import ask_tenants
-from gateway.store.records import Reply, decode_rate, decode_windows
+from gateway.store.records import Reply, decode_windows
 from gateway.store.scripts import Script, Scripts
 
 
@@ -37,12 +37,9 @@ class RedisUsage:
             keys.usage(t),
         ]  # fmt: skip
         reply: Reply = await self._scripts.run(self._own, names, [credential.digest, *periods])
-        verdict = reply[0].decode()
-        if len(reply) == 2:  # noqa: PLR2004 an unknown caller is told nothing
-            return await self._epoch.denied(verdict, t)
-        rate = decode_rate("read", reply[2])
-        if verdict != "ok":
-            return Denied(verdict, retry_after_s=rate.retry_after_s, rate=rate)
+        rate = await self._epoch.entered(reply, t)
+        if isinstance(rate, Denied):
+            return rate
         return UsageView(
             tenant=t,
             rows=read_usage(t, periods, reply[4]),

@@ -34,16 +34,17 @@ local function windows_at(us)
   }
 end
 
--- nil for a key that may act for its tenant, else a refusal code. Notes the use, at most once a minute.
-local function authenticate(tenant_key, key_key, digest, now_ms)
+-- nil and a rate limit's spec ('submit' or 'read') for a key that may act for its tenant, else a refusal code. Notes
+-- the use, at most once a minute.
+local function authenticate(tenant_key, key_key, digest, now_ms, limit)
   local k = redis.call('HMGET', key_key, 'digest', 'revoked', 'expires', 'used')
   local dead = k[2] or (k[3] and now_ms >= tonumber(k[3]))
   if not k[1] or k[1] ~= digest or dead then return 'unauthenticated' end
-  local t = redis.call('HMGET', tenant_key, 'submit', 'suspended', 'removed')
+  local t = redis.call('HMGET', tenant_key, limit, 'suspended', 'removed')
   if not t[1] or t[3] then return 'unauthenticated' end -- who is not in gateway.yaml any more is as unknown as any
   if t[2] then return 'tenant_suspended' end
   if now_ms - tonumber(k[4] or 0) > 60000 then redis.call('HSET', key_key, 'used', int(now_ms)) end
-  return nil
+  return nil, t[1]
 end
 
 -- GCRA (the cell rate algorithm of ATM, as a virtual schedule). `spec` is limit:period_s:burst:interval_us.
@@ -63,6 +64,23 @@ end
 
 local function gcra_take(key, tat, now)
   redis.call('SET', key, int(tat), 'PX', int(math.ceil((tat - now) / 1000) + 1000))
+end
+
+-- Where a rate limit stands, for headers: {spec, remaining, reset_us, retry_us}.
+local function rate(spec, left, retry_us) return {spec, left[1], left[2], retry_us} end
+
+-- What a tenant's own reads begin with: key check, and one request counted against a limit.
+-- Returns the reply so far and the time: {'ok', now ms, rate}, to which is added what was asked for; {'rate_limited',
+-- now ms, rate}; or {another refusal code, now ms}.
+local function enter(tenant_key, key_key, gcra_key, digest, limit)
+  local now = now_us()
+  local now_ms = math.floor(now / 1000)
+  local denied, spec = authenticate(tenant_key, key_key, digest, now_ms, limit)
+  if denied then return {denied, int(now_ms)}, now end
+  local bucket = gcra(gcra_key, spec, now)
+  if not bucket.ok then return {'rate_limited', int(now_ms), rate(spec, bucket.idle, bucket.retry_us)}, now end
+  gcra_take(gcra_key, bucket.tat, now)
+  return {'ok', int(now_ms), rate(spec, bucket.taken, 0)}, now
 end
 
 -- Which of the buckets of a histogram a duration falls into: eight for each doubling, as in core/usage.py.
@@ -238,9 +256,6 @@ local function listed(patterns, spellings)
   end
   return false
 end
-
--- Where a rate limit stands, for headers: {spec, remaining, reset_us, retry_us}.
-local function rate(spec, left, retry_us) return {spec, left[1], left[2], retry_us} end
 
 -- Where concurrency and budgets stand: {concurrent, active, then limit ('' = none), spent, held of each window}.
 local function standing(tenant_key, budget_key, active_key, windows)

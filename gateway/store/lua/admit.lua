@@ -12,36 +12,35 @@ local webhook, fields = ARGV[11], {unpack(ARGV, 12)}
 local now = now_us()
 local now_ms = int(math.floor(now / 1000))
 
-local denied = authenticate(TENANT, KEY, digest, tonumber(now_ms))
+local denied, spec = authenticate(TENANT, KEY, digest, tonumber(now_ms), 'submit')
 if denied then return {denied, now_ms} end
 
-local t = redis.call('HMGET', TENANT, 'submit', 'models', 'require_key', 'concurrent', 'price:' .. model, 'webhook',
-  'webhook_hosts')
+local t = redis.call('HMGET', TENANT, 'models', 'require_key', 'concurrent', 'price:' .. model, 'webhook', 'webhook_hosts')
 local windows = windows_at(now)
-local bucket = gcra(GCRA, t[1], now)
+local bucket = gcra(GCRA, spec, now)
 local function reply(verdict, detail)
   local left = verdict == 'admitted' and bucket.taken or bucket.idle
   local retry_us = verdict == 'rate_limited' and bucket.retry_us or 0
-  return {verdict, now_ms, rate(t[1], left, retry_us), standing(TENANT, BUDGET, ACTIVE, windows), detail or {}}
+  return {verdict, now_ms, rate(spec, left, retry_us), standing(TENANT, BUDGET, ACTIVE, windows), detail or {}}
 end
 
-if not allows(t[2], model) then return reply('model_not_allowed') end
+if not allows(t[1], model) then return reply('model_not_allowed') end
 if has_key == '1' then
   local seen = redis.call('HMGET', IDEM, 'job', 'fingerprint')
   if seen[1] and seen[2] ~= fingerprint then return reply('idempotency_mismatch', {seen[1]}) end
   if seen[1] then return reply('replayed', {seen[1]}) end
-elseif t[3] == '1' then
+elseif t[2] == '1' then
   return reply('idempotency_key_required')
 end
-if webhook == '' and t[6] then
-  fields[#fields + 1], fields[#fields + 2] = 'webhook', t[6]
-elseif webhook ~= '' and webhook ~= '-' and not listed(t[7] or '', webhook) then
+if webhook == '' and t[5] then
+  fields[#fields + 1], fields[#fields + 2] = 'webhook', t[5]
+elseif webhook ~= '' and webhook ~= '-' and not listed(t[6] or '', webhook) then
   return reply('webhook_not_allowed')
 end
 if not bucket.ok then return reply('rate_limited') end
-if redis.call('ZCARD', ACTIVE) >= tonumber(t[4]) then return reply('concurrency_limited') end
+if redis.call('ZCARD', ACTIVE) >= tonumber(t[3]) then return reply('concurrency_limited') end
 
-local hold = tonumber(t[5] or estimate)
+local hold = tonumber(t[4] or estimate)
 if not hold then return reply('model_not_allowed') end
 for i, id in ipairs(windows) do
   local limit = redis.call('HGET', TENANT, 'limit:' .. WINDOWS[i])

@@ -7,15 +7,8 @@
 -- Reply {'ok' or a refusal code, now ms, rate, records, job id to go on after, '' = no more}
 local TENANT, KEY, GCRA, JOBS, RECORDS = unpack(KEYS)
 local digest, limit, cursor, since, model, states = unpack(ARGV)
-local now = now_us()
-local now_ms = int(math.floor(now / 1000))
-local denied = authenticate(TENANT, KEY, digest, tonumber(now_ms))
-if denied then return {denied, now_ms} end
-
-local spec = redis.call('HGET', TENANT, 'read')
-local bucket = gcra(GCRA, spec, now)
-if not bucket.ok then return {'rate_limited', now_ms, rate(spec, bucket.idle, bucket.retry_us)} end
-gcra_take(GCRA, bucket.tat, now)
+local reply = enter(TENANT, KEY, GCRA, digest, 'read')
+if reply[1] ~= 'ok' then return reply end
 
 local listed = {}
 for word in string.gmatch(states, '%S+') do listed[word] = true end
@@ -48,6 +41,9 @@ end
 
 local rank = cursor ~= '' and redis.call('ZREVRANK', JOBS, cursor) or -1
 -- Entries leave the index oldest first: with the one of the cursor, all after it are gone.
-if cursor ~= '' and rank == -1 then return {'ok', now_ms, rate(spec, bucket.taken, 0), {}, ''} end
-local found, next_cursor = page(rank + 1)
-return {'ok', now_ms, rate(spec, bucket.taken, 0), found, next_cursor}
+if cursor ~= '' and rank == -1 then
+  reply[4], reply[5] = {}, ''
+else
+  reply[4], reply[5] = page(rank + 1)
+end
+return reply

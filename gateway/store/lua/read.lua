@@ -8,19 +8,14 @@ local VIEW = {'id', 'state', 'model', 'hold', 'created', 'status', 'upstream_id'
   'error', 'result'}
 
 local TENANT, KEY, GCRA, JOB, RESULT = unpack(KEYS)
-local now = now_us()
-local now_ms = int(math.floor(now / 1000))
-local denied = authenticate(TENANT, KEY, ARGV[1], tonumber(now_ms))
-if denied then return {denied, now_ms} end
+local reply = enter(TENANT, KEY, GCRA, ARGV[1], 'read')
+if reply[1] ~= 'ok' then return reply end
 
-local spec = redis.call('HGET', TENANT, 'read')
-local bucket = gcra(GCRA, spec, now)
-if not bucket.ok then return {'rate_limited', now_ms, rate(spec, bucket.idle, bucket.retry_us)} end
-gcra_take(GCRA, bucket.tat, now)
-local values = redis.call('HMGET', JOB, unpack(VIEW))
+reply[4] = redis.call('HMGET', JOB, unpack(VIEW))
 local result = {}
 if ARGV[2] ~= '' then
   local large = redis.call('HSTRLEN', RESULT, 'body') >= tonumber(ARGV[2])
   result = large and {'large'} or redis.call('HMGET', RESULT, 'body', 'type', 'packed')
 end
-return {'ok', now_ms, rate(spec, bucket.taken, 0), values, result}
+reply[5] = result
+return reply

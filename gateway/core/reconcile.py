@@ -49,7 +49,7 @@ class Line:
         kind: ``matched``; ``differs``: the costs do; ``only_ours``: charged here, and the vendor has no such request;
             ``only_theirs``: billed there, and none of ours: somebody used the key around the gateway, or a hold was
             lost; ``running``: ours, and not settled yet.
-        ours: Nanocredits charged; `theirs` billed; None where there is none, or no figure that makes sense.
+        ours: Nanocredits charged; `theirs` billed; None where there is none, or no figure that makes sense or is final.
     """
 
     kind: Kind
@@ -118,10 +118,20 @@ def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collect
         span: What is to be reported: a job by the day of its admission, a row of nobody's by its own time.
     """
     jobs = list(ours)
-    by_id = {job.upstream_id: job for job in jobs if job.upstream_id}
+    by_id: dict[str, Booked] = {}
+    for job in jobs:  # of two with one id, which a vendor that answers twice alike would cause, only one was billed
+        other = by_id.get(job.upstream_id)
+        if job.upstream_id and (other is None or job.charged > other.charged):
+            by_id[job.upstream_id] = job
     rows = {row.request_id: row for row in theirs}
     lines = [line for row in rows.values() if (line := _of_row(row, by_id.get(row.request_id), owned, span))]
-    lacking = (job for job in jobs if job.upstream_id not in rows and job.charged and span.has_day(job.day))
+    lacking = (
+        job
+        for job in jobs
+        if (job.upstream_id not in rows or by_id[job.upstream_id] is not job)
+        and job.charged
+        and span.has_day(job.day)
+    )
     lines += [
         Line(kind="only_ours", upstream_id=job.upstream_id, model=job.model, ours=job.charged, theirs=None, booked=job)
         for job in lacking
@@ -130,7 +140,7 @@ def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collect
 
 
 def _of_row(row: HistoryRow, job: Booked | None, owned: Collection[str], span: Span) -> Line | None:
-    theirs = row.cost if row.cost is not None or row.status == "COMPLETED" else 0
+    theirs = _billed(row)
     if job is not None:
         if not span.has_day(job.day):
             return None
@@ -149,3 +159,10 @@ def _of_row(row: HistoryRow, job: Booked | None, owned: Collection[str], span: S
     # One that still runs, and is none of ours so far, may be being sent just now.
     kind = "running" if row.request_id in owned or row.status == "PENDING" else "only_theirs"
     return Line(kind=kind, upstream_id=row.request_id, model=row.model, ours=None, theirs=theirs, row=row)
+
+
+def _billed(row: HistoryRow) -> int | None:
+    """Return what a row bills; None where it tells nothing final: one that is PENDING here may be settled with us."""
+    if row.status == "PENDING":
+        return None
+    return 0 if row.cost is None and row.status == "FAILED" else row.cost

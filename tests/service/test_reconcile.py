@@ -124,9 +124,9 @@ async def test_rows_are_matched_by_the_vendors_id(office: Office) -> None:
         "same": ("matched", CREDIT, CREDIT),
         "dearer": ("differs", CREDIT, CREDIT + 1),
         "failed": ("matched", 0, 0),
-        "running": ("running", None, 0),
+        "running": ("running", None, None),
         "strange": ("only_theirs", None, 7),
-        "strange and running": ("running", None, 0),
+        "strange and running": ("running", None, None),
         "lost": ("only_ours", CREDIT, None),
         "gone": ("only_ours", CREDIT, None),
     }
@@ -161,13 +161,25 @@ async def test_adjusting_makes_ours_theirs_and_may_be_repeated(office: Office) -
     assert (await office.compare()).agrees
 
 
-async def test_a_cost_that_makes_no_sense_is_not_adjusted_to(office: Office) -> None:
-    """A completed row without a usable cost is listed, and nothing is written for it."""
+@pytest.mark.parametrize(("cost", "status"), [(None, "COMPLETED"), (0, "PENDING"), (None, "PENDING"), (None, "ODD")])
+async def test_a_cost_that_makes_no_sense_is_not_adjusted_to(office: Office, cost: int | None, status: str) -> None:
+    """A row without a usable cost, or whose cost is not final yet, is listed, and nothing is written for it."""
     await office.job("v1")
-    office.billed("v1", None)
+    office.billed("v1", cost, status)
     found = await office.compare()
     assert [(line.kind, line.theirs) for line in found.lines] == [("differs", None)]
     assert await office.reconciler.adjust(found.lines) == 0
+
+
+async def test_two_jobs_with_one_id_are_billed_once(office: Office) -> None:
+    """Where the vendor gave one id to two jobs, the second is charged for nothing: it is told, and can be mended."""
+    await office.job("v1")
+    await office.job("v1")
+    office.billed("v1", CREDIT)
+    found = await office.compare()
+    assert sorted((line.kind, line.ours) for line in found.lines) == [("matched", CREDIT), ("only_ours", CREDIT)]
+    assert await office.reconciler.adjust(found.lines) == 1
+    assert ((await office.compare()).agrees, await office.spent()) == (True, CREDIT)
 
 
 async def test_a_stale_comparison_adjusts_nothing(office: Office) -> None:

@@ -128,9 +128,7 @@ def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collect
     lacking = (
         job
         for job in jobs
-        if (job.upstream_id not in rows or by_id[job.upstream_id] is not job)
-        and job.charged
-        and span.has_day(job.day)
+        if (job.upstream_id not in rows or by_id[job.upstream_id] is not job) and job.charged and span.has_day(job.day)
     )
     lines += [
         Line(kind="only_ours", upstream_id=job.upstream_id, model=job.model, ours=job.charged, theirs=None, booked=job)

@@ -33,6 +33,9 @@ _DEPTH: Final = 2
 _TIME_NAME: Final = re.compile(r"creat|updat|time|date|stamp|start|submit|queued|_at$", re.IGNORECASE)
 _CREATION_NAME: Final = re.compile(r"creat|submit|queued", re.IGNORECASE)
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:.*", re.ASCII)
+_ISO_ZONE: Final = re.compile(r"[A-Za-z]$|[+-]\d\d:?\d\d(:?\d\d)?$", re.ASCII)
+_ZONES_MS: Final = 12 * 3_600_000
+"""A time without a zone may be of the westernmost: it then reads as older than it is."""
 _FIRST_MS, _LAST_MS = 10**12, 10**13
 """Unix milliseconds of the years 2001 to 2286."""
 
@@ -45,11 +48,13 @@ class Page:
         field: Where the rows stood; empty: there were none.
         empty: Fields that hold an empty list: past the last page, that of the rows is one of them. None where there are
             rows of which one is unfit, so that no page of those is taken for the last.
+        zoneless: A row has a time that does not tell its zone.
     """
 
     rows: Sequence[HistoryRow]
     field: str
     empty: frozenset[str]
+    zoneless: bool = False
 
 
 Ask = Callable[[str], Awaitable[Page]]
@@ -77,7 +82,7 @@ async def read_history(ask: Ask, model: str, *, since_ms: int, now_ms: int) -> H
         field, known = page.field, len(found)
         for row in page.rows:
             found[row.request_id] = dearer(found.get(row.request_id), row)
-        if _passed(list(found.values()), page.rows, since_ms):
+        if _passed(list(found.values()), page.rows, since_ms - (_ZONES_MS if page.zoneless else 0)):
             return await _ended(ask, model, list(found.values()), until)
         if len(found) == known:
             break  # the same page again: what comes after it can't be had
@@ -154,7 +159,7 @@ def decode(answer: Answer) -> Page:
     name, rows = next(((name, rows) for name, rows in lists if rows and all(map(_is_row, rows))), ("", []))
     if not rows and any(isinstance(value, dict) and "request_id" in value for _, some in lists for value in some):
         empty = frozenset()
-    return Page([_row(row) for row in rows], name, empty)
+    return Page([_row(row) for row in rows], name, empty, any(map(_is_zoneless, rows)))
 
 
 def _lists(said: Mapping[str, Any], prefix: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, list[Any]]]:
@@ -168,6 +173,11 @@ def _lists(said: Mapping[str, Any], prefix: str = "", depth: int = _DEPTH) -> It
 
 def _is_row(value: object) -> bool:
     return isinstance(value, dict) and upstream_id(value.get("request_id")) is not None
+
+
+def _is_zoneless(said: Mapping[str, Any]) -> bool:
+    times = (value for name, value in said.items() if _TIME_NAME.search(name) and isinstance(value, str))
+    return any(_moment_ms(value) is not None and _ISO_ZONE.search(value) is None for value in times)
 
 
 def _row(said: Mapping[str, Any]) -> HistoryRow:

@@ -193,6 +193,15 @@ async def test_reading_stops_where_older_rows_begin(first_s: int, second_s: int 
     assert (len(found.rows), found.complete, len(asked)) == (2, True, pages)
 
 
+@pytest.mark.parametrize(("zone", "pages"), [("", 3), ("Z", 1), ("+00:00", 1)])
+async def test_times_of_an_unknown_zone_end_no_reading_early(zone: str, pages: int) -> None:
+    """A time that does not tell its zone may be half a day younger than it reads: what comes after it is still read."""
+    made = (f"2026-09-21T06:1{minute}:00{zone}" for minute in (3, 2, 1))
+    first, second, third = (row(f"v-{number}", created_at=at) for number, at in enumerate(made))
+    _, asked = await read([listed(first, second), listed(third)])
+    assert len(asked) == pages
+
+
 async def test_too_many_rows() -> None:
     """A history without an end is not read to it, and says that it is not complete."""
     found, asked = await read([listed(row(f"v-{number}")) for number in range(MAX_PAGES + 1)])

@@ -168,32 +168,40 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
 
 
 def _paired(jobs: Iterable[Job], rows: Iterable[HistoryRow]) -> Mapping[str, HistoryRow]:
-    """Pair jobs and rows in the order of their times, leaving as few rows that cost something as can be.
+    """Choose among equal rows, and pair those with equal jobs in the order of their times.
 
-    A row that FAILED costs nothing, and a job must never be charged too little: where such a row keeps a job from one
-    that was billed, the oldest of them are left out, no more than it takes.
+    Rows that FAILED cost nothing, and a job must never be charged too little. So first come the others, oldest first,
+    then those that FAILED, newest first: each is taken if all that are taken can be paired.
     """
     jobs = sorted(jobs, key=lambda job: (job.created_ms, job.id))
-    left = [row for row in rows if any(may_be(job.created_ms, row) for job in jobs)]
-    left.sort(key=lambda row: (row.created_ms is None, row.created_ms or 0))
-    failed = [row for row in left if row.status == "FAILED"]
-    spared = (failed[:count] for count in range(len(failed) + 1))
-    return max((_in_order(jobs, [row for row in left if row not in spare]) for spare in spared), key=_billed)
+    timely = [row for row in rows if any(may_be(job.created_ms, row) for job in jobs)]
+    timely.sort(key=_age)
+    pairs = _in_order(jobs, [row for row in timely if row.status != "FAILED"])
+    for row in reversed([row for row in timely if row.status == "FAILED"]):
+        if len(pairs) == len(jobs):
+            break
+        more = _in_order(jobs, sorted([*pairs.values(), row], key=_age))
+        pairs = more if len(more) > len(pairs) else pairs
+    return pairs
 
 
-def _billed(pairs: Mapping[str, HistoryRow]) -> int:
-    return sum(row.status != "FAILED" for row in pairs.values())
+def _in_order(jobs: Sequence[Job], rows: Sequence[HistoryRow]) -> Mapping[str, HistoryRow]:
+    """Give each job, oldest first, the oldest row that its time allows.
 
-
-def _in_order(jobs: Sequence[Job], left: list[HistoryRow]) -> dict[str, HistoryRow]:
-    """Give each job, oldest first, the oldest row that its time allows."""
-    pairs = {}
+    No other way pairs more: what a job passes over is too old for later ones too (F. Glover, 1967, on convex graphs).
+    """
+    left, pairs = list(rows), {}
     for job in jobs:
         row = next((row for row in left if may_be(job.created_ms, row)), None)
         if row is not None:
             pairs[job.id] = row
             left.remove(row)
     return pairs
+
+
+def _age(row: HistoryRow) -> tuple[bool, int, str]:
+    """Put rows in the order of their times, those without one at the end."""
+    return row.created_ms is None, row.created_ms or 0, row.request_id
 
 
 def _timely(job: Job, rows: Iterable[HistoryRow]) -> bool:

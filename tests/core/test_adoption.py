@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Final
 
 import pytest
@@ -124,6 +125,57 @@ def test_no_row_goes_to_two_jobs(jobs: list[Job], rows: list[HistoryRow], data: 
             assert may_be(one.created_ms, mine)
         elif any(r.fingerprint == one.fingerprint and r.status != "FAILED" for r in left):
             assert one.id in found.unclear
+
+
+def fits(jobs: Sequence[Job], rows: Sequence[HistoryRow]) -> bool:
+    """Tell, by trying every way, whether each of some rows can go to a job of its own."""
+    ways = permutations(jobs, len(rows))
+    return any(all(may_be(one.created_ms, r) for one, r in zip(way, rows, strict=True)) for way in ways)
+
+
+def rule(jobs: list[Job], rows: list[HistoryRow]) -> dict[str, str]:
+    """State which of equal rows goes to which of equal jobs, as ``docs/unknown.md`` does, whatever it takes."""
+    jobs = sorted(jobs, key=lambda one: (one.created_ms, one.id))
+    rows = sorted(rows, key=lambda r: (r.created_ms is None, r.created_ms or 0, r.request_id))
+    failed = [r for r in rows if r.status == "FAILED"]
+    taken: list[HistoryRow] = []
+    for r in [*(r for r in rows if r.status != "FAILED"), *reversed(failed)]:
+        if fits(jobs, [*taken, r]):
+            taken.append(r)
+    said = {}
+    for at, one in enumerate(jobs):
+        for r in (r for r in rows if r in taken and may_be(one.created_ms, r)):
+            rest = [other for other in taken if other is not r]
+            if fits(jobs[at + 1 :], rest):
+                said[one.id], taken = r.request_id, rest
+                break
+    assert taken == []
+    return said
+
+
+@given(
+    jobs=st.lists(st.builds(job, st.uuids().map(str), st.sampled_from((0, 1, 60, 400, 500))), max_size=4),
+    rows=st.lists(
+        st.builds(
+            row,
+            name=st.uuids().map(str),
+            at_s=st.sampled_from((None, -100, 1, 2, 290, 301, 420, 650)),
+            status=st.sampled_from(("COMPLETED", "FAILED")),
+        ),
+        max_size=5,
+    ),
+)
+def test_the_matching_is_the_rule(jobs: list[Job], rows: list[HistoryRow]) -> None:
+    """Equal jobs have the rows that the documented rule gives them, found by trying every way."""
+    found = match(jobs, rows, NOTHING, [one.id for one in jobs])
+    assert {name: r.request_id for name, r in found.rows.items()} == rule(jobs, rows)
+
+
+def test_thousands_of_equal_failed_rows_hold_nobody_up() -> None:
+    """Of as many refused calls as a history shows, the newest go first; it takes no minutes to find out."""
+    jobs = [job("a"), job("b", 1)]
+    rows = [row(f"v{n}", 1 + n / 100, status="FAILED") for n in range(5000)]
+    assert set(outcome(jobs, [*rows, row("w", 100)]).values()) == {"v4999", "w"}
 
 
 def looks(unknown_after_s: float, until_s: float) -> list[float]:

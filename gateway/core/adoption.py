@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.core.job import Job
+from gateway.core.job import Job, JobState
 
 FIRST_LOOK_S: Final = 10.0
 MAX_PAUSE_S: Final = 120.0
@@ -108,6 +108,20 @@ class Matches:
 def owner_name(job: Job) -> str:
     """Name a job among those of all tenants."""
     return f"{job.tenant}/{job.id}"
+
+
+def claim_stands(claimant: Job | None, upstream_id: str) -> bool:
+    """Tell whether a claim on a vendor's id still counts: its job has that id, or may yet be given it.
+
+    A job that was given another id, or was ended without one after whoever claimed it died, has no use for this one.
+    Were it kept from an equal job, or from reconciliation, what the vendor bills would be nobody's. Once void, a claim
+    stays so. That of a FAILED job stands, of which no id is kept; and an operator's, which is no job's (None).
+    """
+    if claimant is None:
+        return True
+    if claimant.upstream_id is not None:
+        return claimant.upstream_id == upstream_id
+    return claimant.state is JobState.FAILED or not claimant.state.terminal
 
 
 def next_look_ms(doubt: Doubt, unknown_after_s: float) -> int:

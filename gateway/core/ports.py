@@ -216,10 +216,10 @@ class Doubts(Protocol):
         """Say which of some vendor ids are ours, and which jobs with some inputs have no vendor's id."""
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
-        """Claim a vendor's id for one job of all tenants, for good; True for the job that has the claim."""
+        """Claim a vendor's id for one job of all tenants; True for the job that has the claim.
 
-    async def disclaim(self, upstream_id: str, job: Job) -> None:
-        """Give up a job's claim, if it has it: the job has another vendor's id."""
+        It is for good, unless it is void by now (`core.adoption.claim_stands`): then it counts for nothing.
+        """
 
     async def note(self, job: Job, *, readable: bool) -> int | None:
         """Record a look in vain; return since when every look could read the history, Unix ms."""

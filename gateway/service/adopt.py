@@ -57,26 +57,7 @@ async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> 
     done = await ledger.accept(job.tenant, job.id, upstream_id)
     if done.job is None or done.job.state is not JobState.UNKNOWN or not await doubts.claim(upstream_id, job):
         return done
-    return await _adopted(ledger, doubts, job, upstream_id)
-
-
-async def _adopted(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
-    """Give a job the vendor's id that it has claimed."""
-    return await needed(doubts, job, upstream_id, await ledger.adopt(job.tenant, job.id, upstream_id))
-
-
-async def needed(doubts: Doubts, job: Job, upstream_id: str, done: Finished) -> Finished:
-    """Give back the claim of a job that was given another id meanwhile, or was refused: it has no use for this one.
-
-    An equal job needs it: else nobody would find that job in the history, and it would be released though the
-    vendor bills it.
-    """
-    now = done.job
-    if done.changed or now is None or now.upstream_id == upstream_id:
-        return done
-    if now.upstream_id is not None or now.state is JobState.REJECTED:
-        await doubts.disclaim(upstream_id, job)
-    return done
+    return await ledger.adopt(job.tenant, job.id, upstream_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +173,9 @@ class Adopter:
             return  # another process was faster with an equal job: the next look tells
         self._faults.reach(FaultPoint.ADOPTED)
         if job.kind == "sync":
-            done = await self._end_by(replace(job, upstream_id=row.request_id), row)
-            await needed(self._doubts, job, row.request_id, done)
+            await self._end_by(replace(job, upstream_id=row.request_id), row)
             return
-        done = await _adopted(self._ledger, self._doubts, job, row.request_id)
+        done = await self._ledger.adopt(job.tenant, job.id, row.request_id)
         if not done.changed or done.job is None:
             return
         self._alert(done.job, "job.adopted", "found in the vendor's request history; it goes on as any other")
@@ -204,15 +184,15 @@ class Adopter:
         else:
             await self._due.schedule([DueEntry(job.tenant, job.id)])
 
-    async def _end_by(self, job: Job, row: HistoryRow) -> Finished:
+    async def _end_by(self, job: Job, row: HistoryRow) -> None:
         """End a job of which the vendor has no record, or never had, by what its history says; its result is lost."""
         if row.status == "FAILED":
-            return await self._finisher.fail(job, VendorState("FAILED"))
+            await self._finisher.fail(job, VendorState("FAILED"))
+            return
         done = await self._finisher.complete(job, VendorState("COMPLETED", cost=row.cost))
         if done.changed:
             why = "its answer went astray" if job.kind == "sync" else "it was found after the vendor's hour"
             self._alert(job, "job.result_lost", f"{why}; output files live 7 days there, see the request history")
-        return done
 
     async def _not_found(self, doubt: Doubt, now_ms: int, history: History, matches: Matches) -> None:
         job = doubt.job

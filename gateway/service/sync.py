@@ -20,7 +20,6 @@ from gateway.core.movements import Admission, Admitted, Denied, Finished
 from gateway.core.ports import Jobs, SyncStream
 from gateway.core.vendor import VendorState
 from gateway.errors import StoreUnavailable
-from gateway.service.adopt import needed
 from gateway.service.finish import Finisher
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, replay
 from gateway.service.room import Lease, Room
@@ -186,7 +185,7 @@ class SyncService:
             return await self._finisher.complete(job, said, actor="gateway")
         if not await doubts.claim(upstream_id, job):
             return done
-        return await needed(doubts, job, upstream_id, await self._finisher.complete(job, said, actor="gateway"))
+        return await self._finisher.complete(job, said, actor="gateway")
 
 
 def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:

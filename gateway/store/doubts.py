@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from gateway.core.adoption import Doubt, Traces, Twin, owner_name
+from gateway.core.adoption import Doubt, Traces, Twin, claim_stands, owner_name
 from gateway.core.job import Job
 from gateway.store import keys
 from gateway.store.connect import RedisClient, store_errors
@@ -29,7 +29,8 @@ class RedisDoubts:
         self._unknown = library["unknown"]
         self._traces = library["traces"]
         self._look = library["look"]
-        self._disclaim = library["disclaim"]
+        self._reclaim = library["reclaim"]
+        self._find = library["find"]
 
     async def unknown(self) -> tuple[Sequence[Doubt], int]:
         """See `Doubts.unknown`."""
@@ -49,9 +50,7 @@ class RedisDoubts:
             for tenant, (jobs, lacking) in replies:
                 owners |= {named: f"{tenant}/{job.decode()}" for named, job in zip(ids, jobs, strict=True) if job}
                 without += _twins(lacking)
-            with store_errors():
-                claims = await asyncio.gather(*(self._client.get(keys.claim(named)) for named in ids))
-            owners |= {named: text(owner) for named, owner in zip(ids, claims, strict=True) if owner}
+            owners |= await self._claims([named for named in ids if named not in owners])
         return Traces(owners, without)
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
@@ -60,17 +59,28 @@ class RedisDoubts:
         with store_errors():
             if await self._client.set(name, wanted, nx=True, ex=CLAIM_S):
                 return True
-            owner = await self._client.get(name)
-        return owner is not None and text(owner) == wanted
-
-    async def disclaim(self, upstream_id: str, job: Job) -> None:
-        """See `Doubts.disclaim`."""
-        await self._scripts.run(self._disclaim, [keys.claim(upstream_id)], [owner_name(job)])
+            owner = text(await self._client.get(name) or wanted)
+        if owner != wanted and await self._stands(upstream_id, owner):
+            return False
+        return bool(await self._scripts.run(self._reclaim, [name], [owner, wanted, CLAIM_S]))
 
     async def note(self, job: Job, *, readable: bool) -> int | None:
         """See `Doubts.note`."""
         reply = await self._scripts.run(self._look, [keys.job(job.tenant, job.id)], ["1" if readable else ""])
         return int(reply) if reply else None
+
+    async def _claims(self, upstream_ids: Sequence[str]) -> dict[str, str]:
+        """Say which jobs have claimed some ids, each claim that still counts."""
+        with store_errors():
+            claims = await asyncio.gather(*(self._client.get(keys.claim(named)) for named in upstream_ids))
+        owners = {named: text(owner) for named, owner in zip(upstream_ids, claims, strict=True) if owner}
+        stand = await asyncio.gather(*(self._stands(named, owner) for named, owner in owners.items()))
+        return {named: owner for (named, owner), stands in zip(owners.items(), stand, strict=True) if stands}
+
+    async def _stands(self, upstream_id: str, owner: str) -> bool:
+        tenant, _, job_id = owner.partition("/")
+        claimant = decode_job(tenant, await self._scripts.run(self._find, [keys.job(tenant, job_id)], []))
+        return claim_stands(claimant, upstream_id)
 
     async def _trace(self, t: str, ids: Sequence[str], fingerprints: Sequence[str]) -> Reply:
         names = [keys.sending(t), keys.job(t, ""), *(keys.upstream(t, named) for named in ids)]

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
+import pytest
 from support.ledger import admission
 from support.ports import Ports
 
 from gateway.core.adoption import Traces, Twin
 from gateway.core.job import Job, JobState
-from gateway.core.movements import Settlement
+from gateway.core.movements import Release, Settlement
 
 TENANTS: Final = [f"team-{number:03}" for number in range(105)]
 
@@ -20,6 +22,14 @@ async def start(store: Ports, tenant: str, fingerprint: str = "f1") -> Job:
     job = await store.jobs.find(tenant, request.job_id)
     assert job is not None
     return job
+
+
+async def doubted(store: Ports, tenant: str) -> Job:
+    """Have a job admitted whose outcome nobody knows."""
+    job = await start(store, tenant)
+    done = await store.ledger.doubt(job.tenant, job.id, "reset")
+    assert done.job is not None
+    return done.job
 
 
 async def test_every_unknown_job_is_found(store: Ports) -> None:
@@ -66,6 +76,42 @@ async def test_one_claim_for_all_tenants(store: Ports) -> None:
     granted = await asyncio.gather(*(doubts.claim("v1", job) for job in jobs))
     assert granted.count(True) == 1
     assert await asyncio.gather(*(doubts.claim("v1", job) for job in jobs)) == granted
+
+
+@pytest.mark.parametrize("end", ["another id", "refused", "charged", "completed without an id"])
+async def test_a_claim_that_is_of_no_use_any_more(store: Ports, end: str) -> None:
+    """Once its job has another id, or was ended without one, a claim is nobody's; one other job may then have it."""
+    former, *equal = [await doubted(store, tenant) for tenant in TENANTS[:10]]
+    doubts, t, job_id = store.doubts, former.tenant, former.id
+    assert await doubts.claim("v1", former)
+    charge = Settlement(tenant=t, job_id=job_id, state=JobState.EXPIRED, cost=1)
+    match end:
+        case "another id":
+            await store.ledger.adopt(t, job_id, "v2")
+        case "refused":
+            await store.ledger.release(Release(tenant=t, job_id=job_id, state=JobState.REJECTED, reason="no"))
+        case "charged":
+            await store.ledger.settle(charge)
+        case _:
+            await store.ledger.settle(replace(charge, state=JobState.COMPLETED))
+    assert "v1" not in (await doubts.traces({"v1", "v2"}, set())).owners
+    granted = await asyncio.gather(*(doubts.claim("v1", job) for job in equal))
+    assert granted.count(True) == 1
+    owner = equal[granted.index(True)]
+    assert (await doubts.traces({"v1"}, set())).owners == {"v1": f"{owner.tenant}/{owner.id}"}
+
+
+@pytest.mark.parametrize("state", [JobState.UNKNOWN, JobState.FAILED, None])
+async def test_a_claim_that_stands(store: Ports, state: JobState | None) -> None:
+    """The claim of a job that may yet be given the id stands, and that of a FAILED call, and an operator's."""
+    former, equal = [await doubted(store, tenant) for tenant in TENANTS[:2]]
+    claimant = former if state else replace(former, id="v1")
+    assert await store.doubts.claim("v1", claimant)
+    if state is JobState.FAILED:
+        release = Release(tenant=former.tenant, job_id=former.id, state=JobState.FAILED, reason="")
+        assert (await store.ledger.release(release)).changed
+    assert (await store.doubts.traces({"v1"}, set())).owners == {"v1": f"{former.tenant}/{claimant.id}"}
+    assert not await store.doubts.claim("v1", equal)
 
 
 async def test_the_newest_jobs(store: Ports) -> None:

@@ -285,6 +285,16 @@ async def test_a_claim_outlives_its_process(desk: Desk) -> None:
     assert await desk.states(older, younger) == [(JobState.UNKNOWN, None), (JobState.ACCEPTED, "v1")]
 
 
+async def test_a_claim_whose_process_died_before_its_job_was_refused(desk: Desk) -> None:
+    """A claimed job that is then ended otherwise leaves its row to an equal job, at whose next look it is found."""
+    refused, equal = await desk.doubted(), await desk.doubted(tenant="other")
+    assert await desk.store.doubts.claim("v1", refused)
+    await desk.admin.release(refused.id, "the vendor says that it never had it")
+    desk.row()
+    await desk.at(10)
+    assert await desk.states(refused, equal) == [(JobState.REJECTED, None), (JobState.ACCEPTED, "v1")]
+
+
 async def test_one_reading_for_many_jobs(desk: Desk) -> None:
     """However many jobs of two models are UNKNOWN, they take two readings, back to the oldest; more only later."""
     for number in range(40):

@@ -133,6 +133,24 @@ async def test_rows_are_matched_by_the_vendors_id(office: Office) -> None:
     assert (found.agrees, found.drift) == (False, 1 + 7 + 2 * CREDIT)
 
 
+async def test_a_claim_without_a_job_hides_nothing(office: Office) -> None:
+    """A row that a job had claimed which was then refused is told, and may be charged to whom an operator says."""
+    request = admission(await office.store.caller(TENANT))
+    await office.store.ledger.admit(request)
+    refused = (await office.store.ledger.doubt(TENANT, request.job_id, "reset")).job
+    assert refused is not None
+    assert await office.store.doubts.claim("v1", refused)
+    office.billed("v1", CREDIT)
+    assert [line.kind for line in (await office.compare()).lines] == ["running"]
+    release = Release(tenant=TENANT, job_id=refused.id, state=JobState.REJECTED, reason="no")
+    await office.store.ledger.release(release)
+    found = await office.compare()
+    assert [line.kind for line in found.lines] == ["only_theirs"]
+    assert await office.reconciler.adopt(found.lines, TENANT) == 1
+    assert (await office.compare()).agrees
+    assert await office.spent() == CREDIT
+
+
 async def test_what_agrees_agrees(office: Office) -> None:
     """Where both sides list the same, nothing is left to do; so for a day on which nothing happened."""
     await office.job("v1")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from support.memory import UNSENT, Books, Memory
 
-from gateway.core.adoption import Doubt, Traces, Twin, owner_name
+from gateway.core.adoption import Doubt, Traces, Twin, claim_stands, owner_name
 from gateway.core.job import Job, JobState
 from gateway.core.listing import JobPage, JobQuery
 from gateway.core.movements import AccountView, Denied, Reading, StoredResult
@@ -123,7 +123,8 @@ class MemoryDoubts:
             for named in upstream_ids
             if named in books.upstream
         }
-        owners |= {named: self._memory.claims[named] for named in upstream_ids if named in self._memory.claims}
+        claims = {named: self._memory.claims[named] for named in upstream_ids if named in self._memory.claims}
+        owners = {named: owner for named, owner in claims.items() if self._stands(named, owner)} | owners
         without = [
             Twin(job.id, job.fingerprint, job.created_ms)
             for _, books in tenants
@@ -134,12 +135,15 @@ class MemoryDoubts:
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """See `Doubts.claim`."""
-        return self._memory.claims.setdefault(upstream_id, owner_name(job)) == owner_name(job)
+        owner = self._memory.claims.setdefault(upstream_id, owner_name(job))
+        if owner != owner_name(job) and self._stands(upstream_id, owner):
+            return False
+        self._memory.claims[upstream_id] = owner_name(job)
+        return True
 
-    async def disclaim(self, upstream_id: str, job: Job) -> None:
-        """See `Doubts.disclaim`."""
-        if self._memory.claims.get(upstream_id) == owner_name(job):
-            del self._memory.claims[upstream_id]
+    def _stands(self, upstream_id: str, owner: str) -> bool:
+        tenant, _, job_id = owner.partition("/")
+        return claim_stands(self._memory.books(tenant).jobs.get(job_id), upstream_id)
 
     async def note(self, job: Job, *, readable: bool) -> int | None:
         """See `Doubts.note`."""

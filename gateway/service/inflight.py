@@ -41,15 +41,20 @@ class InFlight:
         Raises:
             Refused: ``draining`` or ``overloaded``; the work was not begun.
         """
-        if self._draining:
-            raise Refused(
-                "draining", "this instance is shutting down", limited_by="gateway", retry_after_s=DRAIN_RETRY_S
-            )
-        if len(self._tasks) + self._backlog() >= self._limit:
-            raise Refused(
-                "overloaded", "the gateway is at its limit", limited_by="gateway", retry_after_s=OVERLOAD_RETRY_S
-            )
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
         return await asyncio.shield(self.own(work()))
+
+    def refusal(self) -> Refused | None:
+        """Return why no work would be begun now; None where it would be."""
+        if self._draining:
+            detail = "this instance is shutting down"
+            return Refused("draining", detail, limited_by="gateway", retry_after_s=DRAIN_RETRY_S)
+        if len(self._tasks) + self._backlog() >= self._limit:
+            detail = "the gateway is at its limit"
+            return Refused("overloaded", detail, limited_by="gateway", retry_after_s=OVERLOAD_RETRY_S)
+        return None
 
     def own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run work that was already admitted, in a task that `drain` waits for."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.core.events import AlertName
-from gateway.errors import UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
+from gateway.errors import Refused, UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
 
 WRONG_KEY = "upstream_auth"
 NO_CREDITS = "upstream_credits_exhausted"
@@ -49,13 +49,20 @@ class Verdict:
     alert: AlertName | None = None
 
 
-def judge(refusal: UpstreamRefused | UpstreamUnsent) -> Verdict:
-    """Classify a refusal. 406 has three meanings, told apart only by the message."""
+def judge(refusal: Refused | UpstreamRefused | UpstreamUnsent) -> Verdict:
+    """Classify a refusal, be it our own or the vendor's."""
+    if isinstance(refusal, Refused):
+        return Verdict(refusal.code, refusal.detail, refusal.limited_by, refusal.retry_after_s)
     if isinstance(refusal, UpstreamHeldBack):
         wait_s = min(max(ceil(refusal.retry_after_s), 1), MOST_S)
         return Verdict(refusal.code, refusal.detail, refusal.limited_by, wait_s)
     if isinstance(refusal, UpstreamUnsent):
         return Verdict("upstream_unavailable", "the vendor could not be reached", "upstream", UNSENT_RETRY_S)
+    return _answered(refusal)
+
+
+def _answered(refusal: UpstreamRefused) -> Verdict:
+    """Classify an answer of the vendor. 406 has three meanings, told apart only by the message."""
     if refusal.status == 429:  # noqa: PLR2004 HTTP
         return Verdict("upstream_rate_limited", refusal.detail, "upstream", refusal.retry_after_s or 5)
     if refusal.status == 401:  # noqa: PLR2004 HTTP

@@ -15,7 +15,15 @@ from gateway.core.ports import Doubts, Ledger, Sink, Upstream
 from gateway.core.quota import Quota
 from gateway.core.record import record
 from gateway.core.vendor import CallContext
-from gateway.errors import StoreUnavailable, UpstreamAmbiguous, UpstreamError, UpstreamRefused, UpstreamUnsent
+from gateway.errors import (
+    Refused,
+    StoreUnavailable,
+    UpstreamAmbiguous,
+    UpstreamError,
+    UpstreamHeldBack,
+    UpstreamRefused,
+    UpstreamUnsent,
+)
 from gateway.service.finish import ended
 from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
@@ -74,6 +82,11 @@ class Sending:
             labels=request.labels,
         )
 
+    async def quote(self, admission: Admission) -> Admitted | Denied | Rejected:
+        """Say what `start` would decide, and hold, now; writes nothing. Raises `StoreUnavailable`."""
+        against = self.in_flight.refusal() or self.gate.held_back(admission.credential.tenant)
+        return await self._foretell(admission, against)
+
     async def start(
         self, request: JobRequest, admission: Admission, call: Call[T]
     ) -> Sent[T] | Admitted | Denied | Rejected | Uncertain:
@@ -113,10 +126,7 @@ class Sending:
         """
         held_back = self.gate.held_back(admission.credential.tenant)
         if held_back is not None:
-            decision = await self.ledger.quote(admission)
-            if isinstance(decision, Denied) or decision.replayed:
-                return decision
-            return rejected(judge(held_back), decision.quota)
+            return await self._foretell(admission, held_back)
         self.faults.reach(FaultPoint.BEFORE_ADMISSION)
         try:
             decision = await self.ledger.admit(admission)
@@ -126,6 +136,15 @@ class Sending:
         if isinstance(decision, Admitted) and not decision.replayed:
             self.faults.reach(FaultPoint.ADMITTED)
         return decision
+
+    async def _foretell(
+        self, admission: Admission, against: Refused | UpstreamHeldBack | None
+    ) -> Admitted | Denied | Rejected:
+        """Tell what admission would decide; where it would admit, what stands against the job all the same."""
+        decision = await self.ledger.quote(admission)
+        if against is None or isinstance(decision, Denied) or decision.replayed:
+            return decision
+        return rejected(judge(against), decision.quota)
 
     async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
         """Release the hold of a job that the vendor did not take.

@@ -38,9 +38,9 @@ class SubmitService:
         admission = self._sending.admission(request, "async")
         return await self._sending.in_flight.run(lambda: self._run(request, admission))
 
-    async def quote(self, request: JobRequest) -> Admitted | Denied:
+    async def quote(self, request: JobRequest) -> Admitted | Denied | Rejected:
         """Say what `submit` would decide and hold now; changes nothing."""
-        return await self._sending.ledger.quote(self._sending.admission(request, "async"))
+        return await self._sending.quote(self._sending.admission(request, "async"))
 
     async def _run(self, request: JobRequest, admission: Admission) -> Outcome:
         started = await self._sending.start(request, admission, self._sending.upstream.submit)

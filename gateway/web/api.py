@@ -23,7 +23,7 @@ class SubmitService(Protocol):
     async def submit(self, request: JobRequest) -> Submitted | Denied | Rejected | Uncertain:
         """Admit the job, send it and record the vendor's answer."""
 
-    async def quote(self, request: JobRequest) -> Admitted | Denied:
+    async def quote(self, request: JobRequest) -> Admitted | Denied | Rejected:
         """Decide as `submit` would; write and send nothing."""
 
 

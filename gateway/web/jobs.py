@@ -131,8 +131,8 @@ async def _quote(api: TenantApi, exchange: Exchange, model: str) -> Answer:
     if isinstance(outcome, Denied) and outcome.code in {"unauthenticated", "tenant_suspended"}:
         return started(exchange, request.credential, outcome, base)
     exchange.caller = request.credential
+    headers = [] if outcome.quota is None else quota_headers(outcome.quota)
     members = _would_run(outcome) if isinstance(outcome, Admitted) else _would_not_run(outcome, base)
-    headers = problems.denial_headers(outcome) if isinstance(outcome, Denied) else quota_headers(outcome.quota)
     return json_answer(orjson.dumps({"model": model} | members), headers)
 
 
@@ -145,14 +145,17 @@ def _would_run(outcome: Admitted) -> dict[str, object]:
     }
 
 
-def _would_not_run(outcome: Denied, base: str) -> dict[str, object]:
+def _would_not_run(outcome: Denied | Rejected, base: str) -> dict[str, object]:
     kind = problems.KINDS[outcome.code]
-    members: dict[str, object] = {"admitted": False, "code": outcome.code, "detail": kind.detail}
-    if kind.limited_by is not None:
-        members["limited_by"] = kind.limited_by
-    if outcome.retry_after_s > 0:
+    detail, limited_by = kind.detail, kind.limited_by
+    if isinstance(outcome, Rejected):
+        detail, limited_by = outcome.detail, outcome.limited_by or limited_by
+    members: dict[str, object] = {"admitted": False, "code": outcome.code, "detail": detail}
+    if limited_by is not None:
+        members["limited_by"] = limited_by
+    if outcome.retry_after_s:
         members["retry_after"] = problems.whole_seconds(outcome.retry_after_s)
-    return members | problems.denial_members(outcome, base)
+    return members | (problems.denial_members(outcome, base) if isinstance(outcome, Denied) else {})
 
 
 async def found(

@@ -119,6 +119,10 @@ async def test_r15_an_empty_account_is_asked_by_one_call_at_a_time(redis_url: st
         assert ("team" in team.json()["detail"], "team" in shed.json()["detail"]) == (True, False)
         assert (gateway.upstream_posts(), await gateway.money()) == (posts, (0, 0))
         assert await gateway.breaker("account") == "open"
+        quoted = (await gateway.post(f"/v2/{KLING}/quote")).json()
+        assert {name: quoted[name] for name in ("admitted", "code", "detail")} == {
+            "admitted": False, "code": "upstream_credits_exhausted", "detail": shed.json()["detail"],
+        }  # fmt: skip
         assert await gateway.alerts("upstream.team_limit") == 1
         assert await gateway.alerts("upstream.credits_exhausted") == len(spent)
 

@@ -182,6 +182,10 @@ class Process:
         with contextlib.suppress(StoreUnavailable, Died):
             await steps[what]()
 
+    async def drain(self) -> None:
+        """Take nothing more."""
+        await self._in_flight.drain()
+
     def die(self) -> None:
         """Be killed: nothing that was under way gets any further."""
         self.border.alive = False

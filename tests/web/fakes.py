@@ -69,7 +69,7 @@ class Services:
     outcome: Submitted | Denied | Rejected | Uncertain | Exception = field(
         default_factory=lambda: Submitted(JOB, QUOTA)
     )
-    quoted: Admitted | Denied = field(default_factory=lambda: Admitted(JOB, QUOTA))
+    quoted: Admitted | Denied | Rejected = field(default_factory=lambda: Admitted(JOB, QUOTA))
     answer: SyncAnswer | Submitted | Denied | Rejected | Uncertain | None = None
     uploaded: Uploaded | Denied | Rejected | Exception | None = None
     listed: JobPage = field(default_factory=lambda: JobPage((), READ))
@@ -109,7 +109,7 @@ class Services:
         self.seen.append(request)
         return self._give(self.outcome)
 
-    async def quote(self, request: JobRequest) -> Admitted | Denied:
+    async def quote(self, request: JobRequest) -> Admitted | Denied | Rejected:
         """See `SubmitService`."""
         self.seen.append(request)
         return self.quoted

@@ -197,6 +197,12 @@ async def test_quote_says_whether_and_what(client: httpx.AsyncClient, services: 
         "model": "workflows/flow", "admitted": False, "code": "rate_limited", "detail": "too many requests",
         "limited_by": "tenant", "retry_after": 3,
     })  # fmt: skip
+    services.quoted = Rejected("upstream_credits_exhausted", "no credits left", "upstream", 30, quota=QUOTA)
+    held_back = await client.post("/v2/kling-2.6/quote", json={})
+    assert (held_back.status_code, held_back.json()) == (200, {
+        "model": "kling-2.6", "admitted": False, "code": "upstream_credits_exhausted", "detail": "no credits left",
+        "limited_by": "upstream", "retry_after": 30,
+    })  # fmt: skip
     services.quoted = Denied("unauthenticated")
     assert (await client.post("/v2/kling-2.6/quote", json={})).status_code == 401
 

@@ -65,6 +65,13 @@ class Missing:
         denied = sum(heard.values())
         return denied >= MANY and 2 * denied > len(heard)
 
+    def must_wait(self, job: Job) -> bool:
+        """Tell whether the history is being read for another job, and this one is to ask again later.
+
+        It waits in the due queue: polls that wait for a history that is silent would leave no room for others.
+        """
+        return self._reading.locked() and self._fresh(job) is None
+
     async def row(self, job: Job, now_ms: int) -> HistoryRow | None:
         """Find a job in the vendor's history by its id; None where it is not there, or can't be read."""
         async with self._reading:
@@ -72,12 +79,17 @@ class Missing:
         rows = () if found is None else found.rows
         return next((row for row in rows if row.request_id == job.upstream_id), None)
 
+    def _fresh(self, job: Job) -> _Reading | None:
+        last = self._readings.get(_key(job))
+        served = last is not None and last.since_ms <= _since_ms(job) and self._clock() - last.at_s < _FRESH_S
+        return last if served else None
+
     async def _read(self, job: Job, now_ms: int) -> History | None:
-        key, wanted_ms = (job.model, job.upstream_key or ""), job.created_ms - round(EARLIER_S * 1000)
-        last = self._readings.get(key)
-        if last is not None and last.since_ms <= wanted_ms and self._clock() - last.at_s < _FRESH_S:
+        last = self._fresh(job)
+        if last is not None:
             return last.history
-        since_ms = min(wanted_ms, now_ms - round(2 * VENDOR_TTL_S * 1000))
+        key = _key(job)
+        since_ms = min(_since_ms(job), now_ms - round(2 * VENDOR_TTL_S * 1000))
         history = None
         try:
             async with asyncio.timeout(_READ_WITHIN_S):
@@ -88,3 +100,11 @@ class Missing:
         self._readings = {key: one for key, one in self._readings.items() if now_s - one.at_s < _FRESH_S}
         self._readings[key] = _Reading(history, since_ms, now_s)
         return history
+
+
+def _key(job: Job) -> tuple[str, str]:
+    return job.model, job.upstream_key or ""
+
+
+def _since_ms(job: Job) -> int:
+    return job.created_ms - round(EARLIER_S * 1000)

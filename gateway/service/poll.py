@@ -194,6 +194,8 @@ class Poller:
             return CONFIRM_S
         if age_s < VENDOR_TTL_S and self._missing.many():
             return CONFIRM_S
+        if self._missing.must_wait(job):
+            return CONFIRM_S
         row = await self._missing.row(job, round(self._clock() * 1000))
         if row is not None and row.status == "FAILED":
             await self._finisher.fail(job, VendorState("FAILED"))

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 import pytest
+from support.gateway import eventually
 from support.tracking import TENANT, WINDOW, Replica, Rig
-from support.vendor import HandClock
+from support.vendor import KLING, HandClock
 
+from gateway.core.adoption import History
 from gateway.core.job import JobState
 from gateway.core.policy import Policy
 from gateway.core.queue import DueEntry
-from gateway.core.schedule import FIRST_POLL_S, URGENT_AFTER_S
+from gateway.core.schedule import FIRST_POLL_S, URGENT_AFTER_S, VENDOR_TTL_S
 from gateway.sandbox import Fault
 from gateway.service.clock import StoreClock
 from gateway.service.missing import CONFIRM_S
@@ -29,6 +32,22 @@ def sweep(rig: Rig) -> Sweep:
         sink=rig.events.append,
         clock=StoreClock(),
     )
+
+
+@dataclass(slots=True)
+class Silent:
+    """A history that says nothing until it is let answer; then it shows nothing."""
+
+    answer: asyncio.Event = field(default_factory=asyncio.Event)
+    reads: int = 0
+
+    async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
+        """See `HistoryReader.history`."""
+        assert (model, upstream_key) == (KLING, "default")
+        assert since_ms < now_ms
+        self.reads += 1
+        await self.answer.wait()
+        return History([], complete=True)
 
 
 async def free_slots(rig: Rig) -> int:
@@ -79,6 +98,32 @@ async def test_the_window_bounds_what_is_claimed(rig: Rig, replica: Replica) -> 
     assert min(replica.figures.lags_s) >= 5
     assert replica.figures.due >= 20
     assert rest_s == BUSY_S
+
+
+async def test_denied_jobs_wait_in_the_queue_for_a_silent_history(rig: Rig) -> None:
+    """While one of them has the history read, as many as fill the window are out of the way of the other jobs."""
+    history = Silent()
+    replica = rig.replica(history=history)
+    denied = [await rig.start() for _ in range(2 * WINDOW)]
+    await rig.pass_time(VENDOR_TTL_S + 60)
+    await replica.turn()
+    await rig.pass_time(CONFIRM_S)
+    running = [await rig.start(due_in_s=1.0) for _ in range(WINDOW)]
+    await rig.pass_time(1.0)
+
+    async def all_polled() -> bool:
+        await replica.tracker.round()
+        return all(rig.polls(job) == (1, 0) for job in running)
+
+    await eventually(all_polled)
+    assert {(await rig.find(job)).state for job in denied} == {JobState.ACCEPTED}
+    history.answer.set()
+    await replica.tracker.close(30)
+    await replica.watchlist.flush()
+    await rig.pass_time(CONFIRM_S)
+    await replica.turn()
+    assert {(await rig.find(job)).state for job in denied} == {JobState.EXPIRED}
+    assert history.reads == 1
 
 
 async def test_a_429_pauses_every_poll(rig: Rig, replica: Replica) -> None:

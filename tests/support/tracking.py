@@ -16,6 +16,7 @@ from gateway.catalogue.loader import load_catalogue
 from gateway.core.events import Alert, Event, JobEnded
 from gateway.core.job import Job
 from gateway.core.policy import Policy
+from gateway.core.ports import HistoryReader
 from gateway.core.queue import DueEntry
 from gateway.core.quota import Window
 from gateway.core.tenant import Credential, Secret
@@ -120,8 +121,8 @@ class Rig:
     learner: Learner
     events: list[Event]
 
-    def replica(self, monotonic: Callable[[], float] = time.monotonic) -> Replica:
-        """Make another process's tracker."""
+    def replica(self, monotonic: Callable[[], float] = time.monotonic, history: HistoryReader | None = None) -> Replica:
+        """Make another process's tracker, which reads the vendor's history or another."""
         store, clock, throttle = self.store, StoreClock(), Throttle(WINDOW)
         watchlist, figures = Watchlist(store.due), Figures()
         pace = Pace(RedisPacing(store.scripts, load_scripts()), self.rules)
@@ -133,7 +134,7 @@ class Rig:
             rules=self.rules,
             throttle=throttle,
             pace=pace,
-            missing=Missing(self.upstream, monotonic),
+            missing=Missing(history or self.upstream, monotonic),
             calls=WINDOW,
             gauges=figures,
             sink=self.events.append,

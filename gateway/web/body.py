@@ -20,13 +20,15 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Refuse a body that does not say it is plain JSON.
 
     Raises:
-        UnsupportedMediaType: Another content type, none at all, or a content encoding.
+        UnsupportedMediaType: Another content type, none at all, or a content or transfer encoding besides ``chunked``.
     """
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
         raise UnsupportedMediaType("the body must be application/json")
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise UnsupportedMediaType("the body must not have a Content-Encoding")
+    if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        raise UnsupportedMediaType("the body's Transfer-Encoding must be chunked alone")
 
 
 async def read_body(exchange: Exchange, room: Room, *, max_bytes: int, deadline_s: float, weight: int = 1) -> bytes:

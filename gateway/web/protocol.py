@@ -6,26 +6,24 @@ uvicorn drops the fragment and the authority of a target, bounds no head, and wa
 from __future__ import annotations
 
 import asyncio
-import re
-from http import HTTPMethod, HTTPStatus
 from typing import Final, Self
 from urllib.parse import unquote
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.web.cycle import EXTENSIONS, Cycle, RefusedCycle
 from gateway.web.exchange import Answer
 from gateway.web.gate import Gate, is_short
-from gateway.web.problems import problem
+from gateway.web.malformed import last_answer, no_proxy, refusal_of, refuse, without_upgrade
+from gateway.web.stall import StallWatch
 
 HEAD_DEADLINE_S: Final = 10.0
 LAST_WORDS_S: Final = 1.0
 MAX_HEADERS: Final = 100
 MAX_HEAD_BYTES: Final = 32 * 1024
-_ALLOW: Final = (b"allow", b"GET, HEAD, POST")
-_REQUEST_LINE: Final = re.compile(rb"([\w!#$%&'*+.^`|~-]+) /[^ \r\n]* HTTP/1\.[01]\r\n")
-_MALFORMED: Final = "the request is not well-formed HTTP/1.1, or its head is too large"
+MAX_UNREAD_BYTES: Final = 2 * MAX_HEAD_BYTES
+"""The parser keeps a header until its end, and tells nothing of it before: so much it may be fed to no effect."""
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -37,11 +35,15 @@ class StrictProtocol(HttpToolsProtocol):
     head_deadline_s = HEAD_DEADLINE_S
     gate: Gate | None = None
     _deadline: asyncio.TimerHandle | None = None
+    _stall: StallWatch
     _head_bytes = 0
+    _unread_bytes = 0
     _in_head = False
     _idle: asyncio.TimerHandle | None = None
     _idle_since = 0.0
     _refusal: Answer | None = None
+    _upgrading = False
+    _running: RequestResponseCycle | None = None
 
     @classmethod
     def behind(cls, gate: Gate) -> type[Self]:
@@ -51,36 +53,72 @@ class StrictProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Expect a first request soon; a connection too many is told so and closed."""
         super().connection_made(transport)
+        self._stall = StallWatch(transport, self.loop)
         self._idle_since = self.loop.time()
-        if self.gate is not None and len(self.connections) > self.gate.max_connections:
-            transport.write(self.gate.refusal(self.server_state.default_headers, keep_alive=False))
+        gate = self.gate
+        if gate is not None and len(self.connections) > gate.max_connections:
+            transport.write(gate.refusal(self.server_state.default_headers, keep_alive=False))
             transport.close()
         else:
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadlines."""
+        """Forget the deadlines, and tell the request in hand, which may have others behind it."""
         self._head_is_there()
+        self._stall.stop()
         if self._idle is not None:
             self._idle.cancel()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hold answers back: the caller does not take what was written."""
+        super().pause_writing()
+        self._stall.start()
+
+    def resume_writing(self) -> None:
+        """Go on: the caller has taken all of it."""
+        super().resume_writing()
+        self._stall.stop()
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head that has begun and is not whole by then is given a deadline (so most need no timer).
 
         A wish to speak another protocol from here on is not granted: the request is answered like any other.
         """
+        self._unread_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except HttpParserError:
             self._refuse(data)
-        except HttpParserUpgrade:
-            pass
-        if self._in_head and self._deadline is None and not self.transport.is_closing():
+        except HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self.transport.is_closing():
+            self._refuse(data)
+        elif self._in_head and self._deadline is None and not self.transport.is_closing():
             self._expect_head()
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read a request again that the parser takes to end with its head, its body for another protocol's bytes."""
+        while self._upgrading:
+            self._upgrading = False
+            parser = self.parser
+            rest = without_upgrade(parser.get_method(), self.url, parser.get_http_version(), self.headers) + rest
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            try:
+                self.parser.feed_data(rest)
+            except HttpParserError:
+                self._refuse(rest)
+            except HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
 
     def on_message_begin(self) -> None:
         """Start to count; the scope is made when the head is whole."""
+        self._unread_bytes = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -95,7 +133,9 @@ class StrictProtocol(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Bound the headers."""
+        """Bound the headers. What stands behind a body is none (RFC 9110 section 6.5.1): a trailer can carry a key."""
+        if not self._in_head:
+            return
         self._head_bytes += len(name) + len(value)
         headers, name = self.headers, name.lower()
         headers.append((name, value))
@@ -110,11 +150,23 @@ class StrictProtocol(HttpToolsProtocol):
         self._head_is_there()
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refusal = problem("method_not_allowed", headers=[_ALLOW])
+            self._refusal = no_proxy()
             raise ValueError("this is no proxy")
         if not self.url.startswith(b"/") or b"#" in self.url:
             raise ValueError("the request target must be a path")
-        self._begin(method, self.parser.get_http_version())
+        self._upgrading = self.parser.should_upgrade()
+        if not self._upgrading:
+            self._begin(method, self.parser.get_http_version())
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Tell that the body is whole."""
+        if not self._upgrading:
+            super().on_message_complete()
 
     def _begin(self, method: bytes, version: str) -> None:
         """Do as uvicorn does, with a cycle of ours; its upgrades, root path and limit on requests are not used here."""
@@ -161,12 +213,15 @@ class StrictProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
+            if not self.pipeline:
+                self._running = former
             self.pipeline.appendleft((cycle, app))
 
     def _refused(self, gate: Gate, *, keep_alive: bool) -> bool:
         """Refuse a request unread; False, and nothing is written, where its body is long or it is not its turn."""
         former: RequestResponseCycle | None = self.cycle
-        if not (is_short(self.headers) and (former is None or former.response_complete)):
+        its_turn = (former is None or former.response_complete) and not self.flow.write_paused
+        if not (is_short(self.headers) and its_turn):
             return False
         self.cycle = RefusedCycle()
         self.transport.write(gate.refusal(self.server_state.default_headers, keep_alive=keep_alive))
@@ -183,7 +238,8 @@ class StrictProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._running, app = self.pipeline.pop()
+            self._start_asgi_task(self._running, app)
         elif self._idle is None:
             self._idle = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
 
@@ -210,13 +266,19 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, data: bytes) -> None:
-        """Answer what can't be parsed, as a problem like any other, and close."""
+        """Answer what can't be parsed and close, after the answers to what came before it."""
         self._head_is_there()
-        answer = self._refusal or _refusal_of(data)
-        lines = [b"HTTP/1.1 %d %s" % (answer.status, HTTPStatus(answer.status).phrase.encode())]
-        lines += [name + b": " + value for name, value in answer.headers]
-        body = answer.body if isinstance(answer.body, bytes) else b""
-        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.more_body and self.pipeline:
+                cycle.more_body = False
+                self.pipeline[0] = (cycle, refuse)
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                self.flow.pause_reading()
+                return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(last_answer(self._refusal or refusal_of(data)))
         self.transport.close()
 
     def _expect_head(self) -> None:
@@ -226,11 +288,3 @@ class StrictProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _refusal_of(data: bytes) -> Answer:
-    """Tell a made-up method, which the parser refuses too, from what is no HTTP (RFC 9110 section 9.1)."""
-    line = _REQUEST_LINE.match(data)
-    if line is not None and line[1].decode("ascii") not in HTTPMethod.__members__:
-        return problem("method_not_allowed", headers=[_ALLOW])
-    return problem("invalid_request", detail=_MALFORMED)

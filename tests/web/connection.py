@@ -66,7 +66,8 @@ class Transport:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
-        self.closed = False
+        self.closed = self.aborted = False
+        self.unsent = 0
 
     def write(self, data: bytes) -> None:
         """Keep it."""
@@ -80,6 +81,17 @@ class Transport:
     def is_closing(self) -> bool:
         """Tell whether it is closed."""
         return self.closed
+
+    def abort(self) -> None:
+        """Be closed at once."""
+        self.closed = self.aborted = True
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Do nothing: the test decides what is taken, in ``high`` or any number of bytes."""
+
+    def get_write_buffer_size(self) -> int:
+        """Tell how much the caller has not taken."""
+        return self.unsent
 
     def pause_reading(self) -> None:
         """Do nothing: the test decides what arrives."""

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 from web.connection import KEEP_ALIVE_S, Connection
 
 from gateway.web.protocol import HEAD_DEADLINE_S
+from gateway.web.stall import STALLED_S
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: gw\r\n\r\n"
 
@@ -17,10 +18,13 @@ class Slow:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.go.set()
+        self.leaving = self.left = False
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer."""
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or wait for the caller to leave."""
         await self.go.wait()
+        while self.leaving and not self.left:
+            self.left = (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -96,3 +100,34 @@ async def test_pipelined_requests_are_answered_in_order(connection: Connection, 
     assert connection.written.count(b"200 OK") == 3
     connection.loop.advance(KEEP_ALIVE_S)
     assert connection.transport.closed
+
+
+async def test_a_caller_who_takes_no_answer_is_cut_off(connection: Connection) -> None:
+    """Unread answers hold no connection for ever, whatever the caller still asks; slow reading is no offence."""
+    protocol, transport = connection.protocol, connection.transport
+    await connection.receive(REQUEST)
+    transport.unsent = 1000
+    protocol.pause_writing()
+    for transport.unsent in (999, 500, 1):
+        connection.loop.advance(STALLED_S)
+        assert not transport.aborted
+    connection.loop.advance(STALLED_S)
+    assert transport.aborted
+
+
+async def test_an_answer_that_was_taken_late_is_forgiven(connection: Connection) -> None:
+    """A connection is not cut off for a stall that is over."""
+    connection.transport.unsent = 1000
+    connection.protocol.pause_writing()
+    connection.protocol.resume_writing()
+    connection.loop.advance(2 * STALLED_S)
+    assert not connection.transport.aborted
+
+
+async def test_whoever_leaves_is_missed_with_requests_behind(connection: Connection, app: Slow) -> None:
+    """The request in hand learns that its caller left, also where others have come behind it."""
+    app.leaving = True
+    await connection.receive(REQUEST * 3)
+    connection.protocol.connection_lost(None)
+    await connection.settle()
+    assert app.left

@@ -135,6 +135,83 @@ async def test_a_chunked_body_within_the_limit_is_whole(port: int, services: Ser
     assert services.seen[0].body == b'{"a":1}'
 
 
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_body_of_a_client_that_would_upgrade_is_its_body(port: int, services: Services, *, apart: bool) -> None:
+    """Java's HttpClient offers h2c with its first request: the body is read, never taken for another request."""
+    body = f"GET /nowhere HTTP/1.1\r\n{HEAD}\r\n"
+    other = f"GET /v2/requests/{JOB_ID}/status HTTP/1.1\r\n{HEAD}{UPGRADE}\r\n"
+    async with connected(port) as (reader, writer):
+        writer.write(f"POST /v2/m HTTP/1.1\r\n{JSON}{UPGRADE}Content-Length: {len(body)}\r\n\r\n".encode())
+        if apart:
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.write((body + 2 * other).encode())
+        statuses = [(await read_answer(reader))[0] for _ in range(3)]
+    assert statuses == [400, 200, 200]  # the body is no JSON; what follows is answered in its turn
+    assert len(services.requests) == 3
+
+
+async def test_a_submit_that_would_upgrade_runs(port: int, services: Services) -> None:
+    """A wish for another protocol changes nothing about a submit."""
+    status, _, _ = await ask(port, f'POST /v2/m HTTP/1.1\r\n{JSON}{UPGRADE}Content-Length: 7\r\n\r\n{{"a":1}}')
+    assert status == 200
+    assert services.seen[0].body == b'{"a":1}'
+
+
+async def test_trailers_are_no_headers(port: int, services: Services) -> None:
+    """What stands behind a chunked body can't carry the key, nor stand in the way of what the head said."""
+    chunked = "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    no_key = f"Host: gw\r\nContent-Type: application/json\r\n{chunked}x-api-key: {KEY}\r\n\r\n"
+    status, _, _ = await ask(port, f"POST /v2/m HTTP/1.1\r\n{no_key}")
+    assert (status, services.seen) == (401, [])
+    status, _, _ = await ask(port, f"POST /v2/m HTTP/1.1\r\n{JSON}{chunked}Host: evil\r\nx-api-key: evil\r\n\r\n")
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "GET /v1/models HTTP/1.1\r\nA: ",
+        "GET /v1/models HTTP/1.1\r\n",
+        f"POST /v2/m HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nA: ",
+        f"POST /v2/m HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n2;",
+    ],
+    ids=["value", "name", "trailer", "chunk extension"],
+)
+async def test_what_never_ends_is_refused_early(port: int, begun: str) -> None:
+    """A header without end is not kept until the deadline for it: that was memory and time without bound."""
+    async with connected(port) as (reader, writer):
+        writer.write(begun.encode())
+        writer.write(b"a" * (1 << 20))
+        status, headers, _ = await read_answer(reader)
+    assert (status, headers["connection"]) == (400, "close")
+
+
+async def test_a_stacked_transfer_encoding_is_refused(port: int, services: Services) -> None:
+    """A body said to be compressed underneath is not read as if it were not."""
+    body = "Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    status, _, _ = await ask(port, f"POST /v2/m HTTP/1.1\r\n{JSON}{body}")
+    assert (status, services.seen) == (415, [])
+
+
+GARBAGE = ("GARBAGE GARBAGE\r\n\r\n", f"POST /v2/m HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=["head", "body"])
+async def test_a_submit_is_answered_whatever_comes_after_it(port: int, services: Services, garbage: str) -> None:
+    """What follows a submit and is malformed takes no answer away from it: 400 for a job that runs would be a lie."""
+    submit = f"POST /v2/m HTTP/1.1\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"
+    async with connected(port) as (reader, writer):
+        writer.write((submit + garbage).encode())
+        status, _, body = await read_answer(reader)
+        rest = await reader.read()
+    assert (status, json.loads(body)["status"], len(services.seen)) == (200, "QUEUED", 1)
+    assert b"200 OK" not in rest
+
+
 async def test_a_caller_who_leaves_early_starts_nothing(port: int, services: Services) -> None:
     """A body cut off by its sender reaches no service and leaves one event."""
     async with connected(port) as (_, writer):

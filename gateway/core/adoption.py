@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.job import Job, JobState
@@ -83,10 +83,12 @@ class Traces:
     Attributes:
         owners: Vendor id -> the one job of ours (``tenant/job``) that has it or has claimed it.
         without: Jobs that have no vendor's id, be they sent just now or UNKNOWN.
+        prints: Vendor id -> fingerprint of what was sent, of the jobs that have theirs.
     """
 
     owners: Mapping[str, str]
     without: Sequence[Twin]
+    prints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,13 @@ class Matches:
         unclear: Jobs without a row whose absence shows nothing: there is a row of nobody's with the same inputs at
             another time, or one of their time that shows no inputs.
         waiting: Jobs without a row while an equal job is being sent, whose answer decides whose the row is.
+        altered: Rows of jobs of ours show inputs, and none of them those that were sent: absence shows nothing.
     """
 
     rows: Mapping[str, HistoryRow]
     unclear: Collection[str]
     waiting: Collection[str]
+    altered: bool = False
 
 
 def owner_name(job: Job) -> str:
@@ -156,7 +160,7 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
 
     Args:
         jobs: All UNKNOWN jobs of the model, so that equal ones are told apart.
-        rows: Those of the model.
+        rows: Those of the model with the inputs of these jobs, or without inputs; and some others.
         traces: Read after the rows were: what could own one of them was on record by then.
         known: Ids of all jobs that were UNKNOWN before the rows were read. Any other job without a vendor's id may
             turn out to own a row of its inputs: that row is nobody's until it has one.
@@ -178,7 +182,15 @@ def match(jobs: Sequence[Job], rows: Sequence[HistoryRow], traces: Traces, known
         found,
         unclear={job.id for job in lacking if left.get(job.fingerprint) or _timely(job, left.get(None, ()))},
         waiting={job.id for job in lacking if _timely(job, held.get(job.fingerprint, ()))},
+        altered=_altered(rows, traces),
     )
+
+
+def _altered(rows: Iterable[HistoryRow], traces: Traces) -> bool:
+    """Tell whether the vendor lists other inputs than it was sent, such as its own defaults besides."""
+    sent = ((row.fingerprint, traces.prints.get(row.request_id)) for row in rows)
+    alike = {listed == ours for listed, ours in sent if listed is not None and ours is not None}
+    return alike == {False}
 
 
 def _paired(jobs: Iterable[Job], rows: Iterable[HistoryRow]) -> Mapping[str, HistoryRow]:

@@ -45,6 +45,8 @@ from gateway.service.rules import Rules
 ROUND_S = 3.0
 READS_A_ROUND = 20
 READ_WITHIN_S = 60.0
+OTHERS: Final = 20
+"""Rows of other inputs that are looked at too: those of jobs of ours tell whether the history shows inputs as sent."""
 ENDED: Final = frozenset({"COMPLETED", "FAILED"})
 
 
@@ -161,7 +163,10 @@ class Adopter:
     async def _match(self, look: _Look, history: History) -> Matches:
         jobs = [doubt.job for doubt in look.doubts]
         inputs = {job.fingerprint for job in jobs}
-        rows = [row for row in history.rows if row.fingerprint is None or row.fingerprint in inputs]
+        rows, others = list[HistoryRow](), list[HistoryRow]()
+        for row in history.rows:
+            (rows if row.fingerprint is None or row.fingerprint in inputs else others).append(row)
+        rows += others[:OTHERS]
         traces = await self._doubts.traces({row.request_id for row in rows}, inputs)
         return match(jobs, rows, traces, look.known)
 
@@ -203,6 +208,8 @@ class Adopter:
             return  # found, or what an equal job that is being sent turns out to be decides
         if not history.complete:
             await self._not_readable(doubt, now_ms, "it has more rows than can be read")
+        elif matches.altered:
+            await self._not_readable(doubt, now_ms, "it shows other inputs than those that were sent")
         elif job.id in matches.unclear:
             await self._not_readable(doubt, now_ms, "it has a row of nobody's that may yet be this job")
         else:

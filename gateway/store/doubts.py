@@ -43,15 +43,17 @@ class RedisDoubts:
     async def traces(self, upstream_ids: Collection[str], fingerprints: Collection[str]) -> Traces:
         """See `Doubts.traces`."""
         owners: dict[str, str] = {}
+        prints: dict[str, str] = {}
         without: list[Twin] = []
         wanted = sorted(fingerprints)
         for ids in _groups(sorted(upstream_ids)):
             replies = await ask_tenants(self._client, partial(self._trace, ids=ids, fingerprints=wanted))
-            for tenant, (jobs, lacking) in replies:
+            for tenant, (jobs, inputs, lacking) in replies:
                 owners |= {named: f"{tenant}/{job.decode()}" for named, job in zip(ids, jobs, strict=True) if job}
+                prints |= {named: text(digest) for named, digest in zip(ids, inputs, strict=True) if digest}
                 without += _twins(lacking)
             owners |= await self._claims([named for named in ids if named not in owners])
-        return Traces(owners, without)
+        return Traces(owners, without, prints)
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """See `Doubts.claim`."""

@@ -221,3 +221,19 @@ def test_when_absence_is_evidence(readable_s: int | None, now_s: int, *, shown: 
     """The history must have been readable at each look for 15 minutes, but for the first one's wait."""
     readable_ms = None if readable_s is None else START + readable_s * 1000
     assert shows_absence(Doubt(job(), readable_ms), START + now_s * 1000, 900) is shown
+
+
+@pytest.mark.parametrize(
+    ("prints", "altered"),
+    [
+        ({}, False),
+        ({"v": "sent"}, False),
+        ({"w": "sent"}, True),
+        ({"v": "sent", "w": "sent"}, False),
+        ({"none": "sent"}, False),
+    ],
+)
+def test_whether_inputs_are_shown_as_sent(prints: dict[str, str], altered: bool) -> None:
+    """Where every row of ours that shows inputs shows others than were sent, a job's absence shows nothing."""
+    rows = [row("v", fingerprint="sent"), row("w", fingerprint="and more"), row("none", fingerprint=None)]
+    assert match([job()], rows, Traces({}, (), prints), ["a"]).altered is altered

@@ -122,7 +122,7 @@ async def test_never_there(desk: Desk) -> None:
     [(CHARGE, JobState.EXPIRED, CREDIT), (RELEASE, JobState.REJECTED, 0)],
     indirect=["desk"],
 )
-@pytest.mark.parametrize("trouble", ["failing", "no end", "another's inputs", "another time"])
+@pytest.mark.parametrize("trouble", ["failing", "no end", "another's inputs", "another time", "altered inputs"])
 async def test_what_the_history_can_not_tell(desk: Desk, trouble: str, state: JobState, spent: int) -> None:
     """Where nothing is found in a history that shows too little, the policy decides, after 15 minutes."""
     job = await desk.doubted()
@@ -133,6 +133,11 @@ async def test_what_the_history_can_not_tell(desk: Desk, trouble: str, state: Jo
             desk.books.complete = False
         case "another's inputs":
             desk.row(fingerprint=None)
+        case "altered inputs":  # its own is there, and not to be told by what was sent
+            running = await desk.sent("f2", "other")
+            await desk.store.ledger.accept(running.tenant, running.id, "v2")
+            desk.row("v2", fingerprint="f2 and defaults")
+            desk.row("v1", fingerprint="f1 and defaults")
         case _:
             desk.row(at_s=5 * 3600)
     for now_s in (10, 400, 899):

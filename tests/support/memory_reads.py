@@ -131,7 +131,13 @@ class MemoryDoubts:
             for job in books.jobs.values()
             if job.state in UNSENT and job.fingerprint in fingerprints
         ]
-        return Traces(owners, without)
+        prints = {
+            named: books.jobs[books.upstream[named]].fingerprint
+            for _, books in tenants
+            for named in upstream_ids
+            if books.upstream.get(named) in books.jobs
+        }
+        return Traces(owners, without, prints)
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """See `Doubts.claim`."""

@@ -1,12 +1,15 @@
 -- Say which vendor ids a tenant's jobs have, and which jobs with some inputs have none yet: both at one moment.
 -- KEYS 1 sending 2 what the names of the tenant's job records begin with (as in unknown.lua) 3... vendor's ids
 -- ARGV fingerprints
--- Reply {job of each vendor's id or '', ...}, {job, fingerprint, created ms, ...}
-local owners, without = {}, {}
-for i = 3, #KEYS do owners[i - 2] = redis.call('GET', KEYS[i]) or '' end
+-- Reply {job of each vendor's id or '', ...}, {fingerprint of each of these or '', ...}, {job, fingerprint, created ms, ...}
+local RECORDS = KEYS[2]
+local owners, prints, without = {}, {}, {}
+for i = 3, #KEYS do
+  local id = redis.call('GET', KEYS[i])
+  owners[i - 2], prints[i - 2] = id or '', id and redis.call('HGET', RECORDS .. id, 'fingerprint') or ''
+end
 local wanted = {}
 for _, fingerprint in ipairs(ARGV) do wanted[fingerprint] = true end
-local RECORDS = KEYS[2]
 for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
   local j = redis.call('HMGET', RECORDS .. id, 'fingerprint', 'created')
   if wanted[j[1]] then
@@ -14,4 +17,4 @@ for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
     without[n + 1], without[n + 2], without[n + 3] = id, j[1], j[2]
   end
 end
-return {owners, without}
+return {owners, prints, without}

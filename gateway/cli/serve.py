@@ -24,7 +24,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import __version__
 from gateway.app import DataPlane, data_plane, shipped_rules
 from gateway.cli.config import note_unknown
-from gateway.cli.listening import BACKLOG, listen, url_of
+from gateway.cli.listening import BACKLOG, accepts, listen, ops_port, url_of
 from gateway.cli.output import EXIT_FAILED, failures
 from gateway.cli.store import SANDBOX_MARK
 from gateway.cli.tracing import tracing_from
@@ -33,7 +33,7 @@ from gateway.config import Settings
 from gateway.errors import ConfigError
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink
-from gateway.telemetry.ops import OpsServer, start
+from gateway.telemetry.pulse import LOOKS, beating
 from gateway.telemetry.readiness import Readiness
 from gateway.telemetry.sinks import fan_out
 from gateway.telemetry.tracing import UNTRACED, Tracing
@@ -76,7 +76,12 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, stream: BinaryIO, given: socket.socket | None = None, *, tracing: Tracing = UNTRACED
+    settings: Settings,
+    stream: BinaryIO,
+    given: socket.socket | None = None,
+    *,
+    tracing: Tracing = UNTRACED,
+    looks: int = LOOKS,
 ) -> AsyncIterator[Serving]:
     """Run the data plane in this event loop while the block runs; then drain it.
 
@@ -85,6 +90,7 @@ async def serving(
         stream: Takes the log lines; best unbuffered.
         given: Listens already, for several workers; the ops port is then one for their supervisor alone.
         tracing: From `gateway.cli.tracing.tracing_from`; closed with the block.
+        looks: See `Pulse`.
 
     Raises:
         ConfigError: A port is taken, or the settings can't work.
@@ -97,23 +103,18 @@ async def serving(
         stack.callback(lines.close)
         stack.callback(tracing.close)
         logger = configure_logs(lines, settings.log_level, terminal=stream.isatty())
-        logged = LogSink(logger, None if stream.isatty() else lines)
-        metered = MetricsSink(metrics, known_model=rules.knows)
-        sink = tracing.told(fan_out(logged, metered, failed=metrics.count_sink_failure))
+        sinks = LogSink(logger, None if stream.isatty() else lines), MetricsSink(metrics, known_model=rules.knows)
+        sink = tracing.told(fan_out(*sinks, failed=metrics.count_sink_failure))
 
-        accepts = settings.role != "tracker"
-        if given is None:
-            listener, url = listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
-        else:
-            listener, url = given, url_of(given)
+        listener, url = listen(settings) if given is None else (given, url_of(given))
         readiness = Readiness(store="not checked yet")
         metrics.follow(readiness)
-        ops = _start_ops(settings.host if given is None else LOOPBACK, settings, metrics, readiness)
-        stack.callback(ops.close)
+        host = settings.host if given is None else LOOPBACK
+        ops = await stack.enter_async_context(ops_port(host, settings.ops_port, metrics, readiness, looks))
         opening = data_plane(settings, rules, sink, metrics, readiness=readiness, tracing=tracing)
         plane = await stack.enter_async_context(opening)
         server = None
-        if accepts:
+        if accepts(settings):
             server = await stack.enter_async_context(_accepting(plane, listener, settings.drain_seconds))
         _announce(logger, url, ops.port, alone=given is None)
         try:
@@ -131,13 +132,6 @@ def _announce(logger: FilteringBoundLogger, url: str, ops_port: int, *, alone: b
         logger.info("gateway.started", url=url, ops_port=ops_port, pid=os.getpid(), version=__version__)
     else:
         logger.info("worker.started", pid=os.getpid())
-
-
-def _start_ops(host: str, settings: Settings, metrics: Metrics, readiness: Readiness) -> OpsServer:
-    try:
-        return start(host, settings.ops_port, metrics=metrics, readiness=readiness)
-    except OSError as exc:
-        raise ConfigError(f"GATEWAY_OPS_PORT: can't listen on port {settings.ops_port}: {exc.strerror}") from exc
 
 
 @asynccontextmanager
@@ -202,13 +196,20 @@ async def _serve(settings: Settings, stdout: BinaryIO) -> int:
 
 async def _work(settings: Settings, stdout: BinaryIO, listener: socket.socket, link: socket.socket) -> int:
     own = settings.model_copy(update={"ops_port": 0})
-    async with serving(own, stdout, listener, tracing=tracing_from(os.environ)) as served:
-        _settle_down()
-        reader, writer = await asyncio.open_connection(sock=link)
-        writer.write(orjson.dumps({"ops_port": served.ops_port}) + b"\n")
-        await _either(until_signalled(), reader.read())
-        writer.close()
+    reader, writer = await asyncio.open_connection(sock=link)
+    tracing = tracing_from(os.environ)
+    with contextlib.closing(writer):  # to the end of the drain: it must not look as if it hung
+        async with beating(lambda: _beat(writer)), serving(own, stdout, listener, tracing=tracing) as served:
+            _settle_down()
+            writer.write(orjson.dumps({"ops_port": served.ops_port}) + b"\n")
+            await _either(until_signalled(), reader.read())
     return 0
+
+
+def _beat(link: asyncio.StreamWriter) -> None:
+    """Say by an empty line that this loop turns; a supervisor that is stopped, or gone, has enough of them."""
+    if not link.is_closing() and not link.transport.get_write_buffer_size():
+        link.write(b"\n")
 
 
 async def _either(*ends: Coroutine[Any, Any, object]) -> None:

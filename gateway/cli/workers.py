@@ -2,7 +2,8 @@
 
 Each worker is a new interpreter (``gateway worker``, not a fork) that accepts from the listening socket which it
 inherits: a connection that none has accepted yet is lost with none of them. A socket pair ties it to the supervisor: on
-it the worker says where its metrics are, and by its end it learns that the supervisor is gone, and drains.
+it the worker says where its metrics are and, every second, that its event loop turns: one that hangs is killed, since
+all that it had in hand is safe on record. By the link's end it learns that the supervisor is gone, and drains.
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import __version__
 from gateway.cli.board import Board
-from gateway.cli.listening import listen
+from gateway.cli.listening import listen, ops_port
 from gateway.config import Settings
-from gateway.errors import ConfigError
 from gateway.store.embedded import embedded_store
 from gateway.telemetry.logs import configure_logs
-from gateway.telemetry.ops import OpsServer, start
+from gateway.telemetry.pulse import LOOKS, Pulse
 from gateway.telemetry.writer import LineWriter
 
 FIRST_PAUSE_S: Final = 0.1
@@ -50,13 +50,22 @@ class Supervisor:
         listener: What they accept from.
         board: Told who lives.
         logger: Told who was replaced.
+        looks: See `Pulse`.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, board: Board, logger: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        board: Board,
+        logger: FilteringBoundLogger,
+        looks: int = LOOKS,
+    ) -> None:
         self._settings = settings
         self._listener = listener
         self._board = board
         self._logger = logger
+        self._looks = looks
         self._stop = asyncio.Event()
         self._failed = 0
         self._told = False
@@ -105,21 +114,29 @@ class Supervisor:
 
     async def _run(self, number: int, started: Callable[[], None]) -> int:
         """Run one worker to its end; return its exit code, negative for a signal."""
+        pulse, logger = Pulse(self._looks), self._logger
         async with _worker(self._listener) as (process, link):
-            told = asyncio.create_task(self._hear(number, link, started))
+            told = asyncio.create_task(self._hear(number, link, pulse, started))
             ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self._stop.wait())
-            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            hangs = asyncio.create_task(pulse.silence())
+            await asyncio.wait({ended, stopping, hangs}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if not ended.done():
+            hangs.cancel()
+            if self._stop.is_set() and not ended.done():
                 process.terminate()
                 await asyncio.wait({ended}, timeout=self._settings.drain_seconds + END_GRACE_S)
+            elif not ended.done():
+                logger.error("worker.hung", worker=number, pid=process.pid)
             told.cancel()
         self._board.ended(number)
         return await ended
 
-    async def _hear(self, number: int, link: asyncio.StreamReader, started: Callable[[], None]) -> None:
-        if line := await link.readline():
-            self._board.started(number, orjson.loads(line)["ops_port"])
+    async def _hear(self, number: int, link: asyncio.StreamReader, pulse: Pulse, started: Callable[[], None]) -> None:
+        """Take a worker's lines: empty ones are its pulse."""
+        async for line in link:
+            pulse.beat()
+            if line.strip():
+                self._board.started(number, orjson.loads(line)["ops_port"])
             if self._board.all_started and not self._told:
                 self._told = True
                 started()
@@ -171,12 +188,10 @@ async def supervise(settings: Settings, stdout: BinaryIO) -> int:
         lines = LineWriter(stdout, dropped=lambda _: None)
         stack.callback(lines.close)
         logger = configure_logs(lines, settings.log_level, terminal=stdout.isatty())
-        accepts = settings.role != "tracker"
-        listener, url = listen(settings.host, settings.port, "GATEWAY_PORT", accepts=accepts)
+        listener, url = listen(settings)
         stack.callback(listener.close)
         board = Board(settings.workers)
-        ops = _ops(settings, board)
-        stack.callback(ops.close)
+        ops = await stack.enter_async_context(ops_port(settings.host, settings.ops_port, board, board))
         supervisor = Supervisor(settings, listener, board, logger)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
@@ -185,10 +200,3 @@ async def supervise(settings: Settings, stdout: BinaryIO) -> int:
             logger.info("gateway.started", url=url, ops_port=ops.port, pid=os.getpid(), version=__version__)
 
         return await supervisor.run(started)
-
-
-def _ops(settings: Settings, board: Board) -> OpsServer:
-    try:
-        return start(settings.host, settings.ops_port, metrics=board, readiness=board)
-    except OSError as exc:
-        raise ConfigError(f"GATEWAY_OPS_PORT: can't listen on port {settings.ops_port}: {exc.strerror}") from exc

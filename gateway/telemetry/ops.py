@@ -1,6 +1,7 @@
 """The ops port: ``/metrics``, ``/healthz`` and ``/readyz``, on threads of their own.
 
-Rendering the metrics takes long enough to hold up an event loop, and a probe must be answered while one is busy.
+Rendering the metrics takes long enough to hold up an event loop, and a probe must be answered while one is busy. Of
+one that hangs ``/healthz`` says so: who asks is to end the process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from gateway.telemetry.pulse import Pulse
 
 _JSON: Final = "application/json"
 _TICK_S: Final = 0.1
@@ -51,12 +54,14 @@ class _Server(ThreadingMixIn, TCPServer):
         address: tuple[str, int],
         metrics: Shows,
         readiness: Tells,
+        pulse: Pulse,
         *,
         deadline_s: float,
         max_connections: int,
     ) -> None:
         self.metrics = metrics
         self.readiness = readiness
+        self.pulse = pulse
         self._deadline_s = deadline_s
         self._max_connections = max_connections
         self._lock = Lock()
@@ -79,6 +84,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def service_actions(self) -> None:
         """Cut those who take too long: the handler's thread then finds its connection at an end."""
         self.cut(before=monotonic())
+        self.pulse.look()
 
     def cut(self, *, before: float) -> None:
         """Cut connections whose deadline (`time.monotonic`) is before a time."""
@@ -138,7 +144,9 @@ def _metrics(server: _Server) -> _Answer:
     return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, server.metrics.render()
 
 
-def _healthz(_server: _Server) -> _Answer:
+def _healthz(server: _Server) -> _Answer:
+    if server.pulse.is_silent:
+        return HTTPStatus.SERVICE_UNAVAILABLE, _JSON, b'{"status":"hung"}'
     return HTTPStatus.OK, _JSON, b'{"status":"ok"}'
 
 
@@ -180,6 +188,7 @@ def start(
     *,
     metrics: Shows,
     readiness: Tells,
+    pulse: Pulse,
     deadline_s: float = 15.0,
     max_connections: int = 64,
 ) -> OpsServer:
@@ -190,10 +199,12 @@ def start(
         port: 0 for a free one.
         metrics: What ``/metrics`` shows.
         readiness: What ``/readyz`` shows.
+        pulse: What ``/healthz`` shows: of the process's event loop; looked at from here.
         deadline_s: Longest life of a connection.
         max_connections: More than these at a time are closed unanswered.
 
     Raises:
         OSError: The address can't be bound.
     """
-    return OpsServer(_Server((host, port), metrics, readiness, deadline_s=deadline_s, max_connections=max_connections))
+    server = _Server((host, port), metrics, readiness, pulse, deadline_s=deadline_s, max_connections=max_connections)
+    return OpsServer(server)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.fleet import Fleet, Member, fleet_on
+from support.fleet import Fleet, Member, fleet_on, runs
 from support.gateway import DEADLINE_S, eventually
 from support.vendor import KLING
 
@@ -29,14 +29,6 @@ async def fleet(redis_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
 def workers(member: Member) -> list[int]:
     """List the workers that have started so far."""
     return [line["pid"] for line in member.lines() if line.get("event") == "worker.started"]
-
-
-def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def counted(fleet: Fleet, member: Member) -> float:

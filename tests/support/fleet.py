@@ -132,6 +132,14 @@ class Fleet:
             return False
 
 
+def runs(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 async def _started(member: Member) -> dict[str, Any] | None:
     assert member.shell.returncode is None, member.log.read_text()
     return next((line for line in member.lines() if line.get("event") == "gateway.started"), None)

@@ -30,6 +30,7 @@ from gateway.sandbox.server import Running, running
 from gateway.service.spec import DeclaredRules
 from gateway.service.tenants import TenantAdmin
 from gateway.store.readiness import ensure_epoch
+from gateway.telemetry.pulse import LOOKS
 
 T = TypeVar("T")
 TENANT: Final = "video-team"
@@ -144,6 +145,7 @@ async def gateway_on(
     *,
     way: str | None = None,
     rules: Policy | None = None,
+    looks: int = LOOKS,
     **options: Any,  # noqa: ANN401
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on an empty store until the block ends.
@@ -152,6 +154,7 @@ async def gateway_on(
         redis_url: The store.
         way: How the gateway itself reaches it, such as through a proxy.
         rules: The gateway's policy.
+        looks: See `Pulse`.
         options: Fields of `TenantPolicy`, of `Settings` and of `SandboxSettings`.
     """
     tenant: dict[str, Any] = {"budgets": {"total": BUDGET, "month": BUDGET}} | _taken(options, TenantPolicy)
@@ -164,7 +167,7 @@ async def gateway_on(
         await store.tenants.put_rules(scaled(rules or Policy(), sandbox["time_scale"]))
         await store.tenants.put(TenantPolicy(TENANT, **tenant))
         key = (await TenantAdmin(store.tenants).create_key(TENANT)).text.reveal()
-        async with serving(settings_for(way or redis_url, vendor.url, **options), log) as served:
+        async with serving(settings_for(way or redis_url, vendor.url, **options), log, looks=looks) as served:
             await eventually(lambda: _is(not served.readiness.reasons))
             async with httpx.AsyncClient(
                 base_url=served.url, headers={"x-api-key": key}, trust_env=False, timeout=DEADLINE_S

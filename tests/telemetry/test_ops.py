@@ -12,6 +12,7 @@ import pytest
 from gateway.core.events import Alert
 from gateway.telemetry import ops
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.pulse import LOOK_S, Pulse
 from gateway.telemetry.readiness import Readiness
 
 TIMEOUT_S = 30
@@ -32,7 +33,7 @@ def readiness() -> Readiness:
 @pytest.fixture
 def server(metrics: Metrics, readiness: Readiness) -> Iterator[ops.OpsServer]:
     """Serve on a free port."""
-    with closing(ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness)) as server:
+    with closing(ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, pulse=Pulse())) as server:
         yield server
 
 
@@ -78,6 +79,20 @@ def test_readiness_follows_the_app(server: ops.OpsServer, readiness: Readiness) 
     assert ask(server, "/healthz")[0].status == 200
 
 
+def test_health_ends_where_the_loop_hangs(metrics: Metrics, readiness: Readiness) -> None:
+    """Looks without a beat make /healthz fail, though its thread answers; a beat, however late, makes it well again."""
+    now = iter(range(10_000))
+    pulse = Pulse(looks=3, clock=lambda: next(now) * LOOK_S)
+    with closing(ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, pulse=pulse)) as server:
+        assert ask(server, "/healthz")[0].status == 200
+        pulse.beat()
+        while (answer := ask(server, "/healthz"))[0].status == 200:
+            pass
+        assert (answer[0].status, json.loads(answer[1])) == (503, {"status": "hung"})
+        pulse.beat()
+        assert not pulse.is_silent
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/absent"])
 def test_head_is_get_without_a_body(server: ops.OpsServer, readiness: Readiness, path: str) -> None:
     """A HEAD gets the status and length that a GET would, and no body."""
@@ -119,7 +134,7 @@ def test_rubbish_gets_an_answer_and_harms_nobody(server: ops.OpsServer) -> None:
 
 def test_a_silent_connection_is_cut(metrics: Metrics, readiness: Readiness) -> None:
     """A client that connects and says nothing is cut at the deadline."""
-    silent = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, deadline_s=0.05)
+    silent = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, pulse=Pulse(), deadline_s=0.05)
     with (
         closing(silent),
         socket.create_connection(("127.0.0.1", silent.port), timeout=TIMEOUT_S) as connection,
@@ -130,7 +145,7 @@ def test_a_silent_connection_is_cut(metrics: Metrics, readiness: Readiness) -> N
 
 def test_connections_are_bounded(metrics: Metrics, readiness: Readiness) -> None:
     """One connection too many is closed at once; when another ends there is room again."""
-    narrow = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, max_connections=1)
+    narrow = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, pulse=Pulse(), max_connections=1)
     address = ("127.0.0.1", narrow.port)
     with closing(narrow):
         with (
@@ -152,7 +167,7 @@ def test_connections_are_bounded(metrics: Metrics, readiness: Readiness) -> None
 
 def test_close_frees_the_port(metrics: Metrics, readiness: Readiness) -> None:
     """After close nobody listens, open connections are cut, and closing again does nothing."""
-    server = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness)
+    server = ops.start("127.0.0.1", 0, metrics=metrics, readiness=readiness, pulse=Pulse())
     with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as connection:
         connection.sendall(b"GET /healthz HTTP/1.0\r\n")
         ask(server, "/healthz")  # connections are accepted in order: the first one is being served by now
@@ -166,4 +181,4 @@ def test_close_frees_the_port(metrics: Metrics, readiness: Readiness) -> None:
 def test_a_port_in_use_is_an_error(server: ops.OpsServer, metrics: Metrics, readiness: Readiness) -> None:
     """Starting on a port that is taken raises at once."""
     with pytest.raises(OSError, match="in use"):
-        ops.start("127.0.0.1", server.port, metrics=metrics, readiness=readiness)
+        ops.start("127.0.0.1", server.port, metrics=metrics, readiness=readiness, pulse=Pulse())

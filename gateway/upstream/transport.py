@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,9 @@ HEADERS: Final = {
 }
 """What every request says, unless the tenant says otherwise; nothing compressed is asked for."""
 CHUNK_BYTES: Final = 2**14
+RENEWED: Final = 0.01
+"""So many of the reads ask the vendor to close their connection (RFC 9112 section 9.6). One that is never idle would
+else go for hours to an address that the vendor's name no longer has: it ends after about 100 reads, 5 minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,13 @@ class Limits:
     Attributes:
         connections: Open to all hosts together, idle ones included.
         idle_s: A connection that sat idle for longer is not used again: on a stale one a submit becomes UNKNOWN.
+        name_s: A name is looked up again for a new connection when its addresses are older.
         result_bytes: Largest result body; ``answer_bytes`` any other; ``stream_bytes`` a sync call's.
     """
 
     connections: int = 512
     idle_s: float = 3.0
+    name_s: int = 10
     result_bytes: int = 8 * 2**20
     answer_bytes: int = 2**20
     stream_bytes: int = 256 * 2**20
@@ -74,6 +80,7 @@ class Transport:
         verify: TLS context; the usual authorities where None.
         resolver: Looks names up; the system's where None.
         middlewares: Put around each request (tracing).
+        draw: Returns a number from 0 to 1, evenly spread.
     """
 
     def __init__(
@@ -83,11 +90,13 @@ class Transport:
         verify: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
         middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._limits = limits
         self._context = verify or ssl.create_default_context(cafile=certifi.where())
         self._resolver = resolver
         self._middlewares = middlewares
+        self._draw = draw
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -115,6 +124,8 @@ class Transport:
         """
         if self._session is None:
             self._session = self._open()
+        if method == "GET" and self._draw() < RENEWED:
+            headers["connection"] = "close"
         return await self._session.request(
             method,
             URL(url, encoded=True),
@@ -133,7 +144,11 @@ class Transport:
         """Open the session, in the running loop."""
         limits = self._limits
         connector = aiohttp.TCPConnector(
-            limit=limits.connections, keepalive_timeout=limits.idle_s, ssl=self._context, resolver=self._resolver
+            limit=limits.connections,
+            keepalive_timeout=limits.idle_s,
+            ttl_dns_cache=limits.name_s,
+            ssl=self._context,
+            resolver=self._resolver,
         )
         return aiohttp.ClientSession(
             connector=connector,

@@ -68,7 +68,7 @@ def bench(
         history_url=url,
         keys=keys or KeyRing({"default": Secret(KEY)}),
         sink=keep,
-        transport=Transport(limits=limits, **transport),
+        transport=Transport(limits=limits, **{"draw": lambda: 1.0, **transport}),
         limits=limits,
         timeouts=timeouts,
         sleep=sleep,

@@ -7,6 +7,8 @@ import socket
 import ssl
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -148,6 +150,7 @@ async def test_what_provably_never_left_is_tried_three_times(
     assert [(call.outcome, call.attempt) for call in made.calls] == [("unsent", 1), ("unsent", 2), ("unsent", 3)]
 
 
+EXPIRED: Final = Path(__file__).with_name("expired.pem")
 GREETED: dict[str, Reply] = {
     "dropped": drops,
     "reset": resets,
@@ -175,6 +178,27 @@ async def test_a_failed_handshake_is_unsent(opened: Callable[..., Bench], greeti
         made = opened(url, timeouts=Timeouts(connect_s=0.2, pool_s=5), verify=ssl.create_default_context())
         with pytest.raises(UpstreamUnsent):
             await made.client.submit(MODEL, b"{}", {}, CONTEXT)
+    assert [call.outcome for call in made.calls] == ["unsent"] * 3
+
+
+@pytest.mark.parametrize("trusted", [EXPIRED, None], ids=["expired", "nobody's"])
+async def test_a_certificate_that_is_no_good_is_unsent(opened: Callable[..., Bench], trusted: Path | None) -> None:
+    """Behind a certificate that has expired, or that nobody vouches for, nothing is told: three attempts."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    identity.load_cert_chain(EXPIRED)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=identity) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        made = opened(url, verify=ssl.create_default_context(cafile=trusted))
+        with pytest.raises(UpstreamUnsent):
+            await made.client.submit(MODEL, b"{}", {}, CONTEXT)
+    assert [(call.outcome, call.attempt) for call in made.calls] == [("unsent", 1), ("unsent", 2), ("unsent", 3)]
+    assert heard == []
 
 
 async def test_a_full_pool_is_unsent(opened: Callable[..., Bench], vendor: RawUpstream) -> None:

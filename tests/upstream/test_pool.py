@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from support.raw_upstream import RawUpstream, answers, drops, hangs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from support.raw_upstream import RawUpstream, answers, drops, hangs, raw_upstream
 from support.upstream_client import CONTEXT, MODEL, Bench
 
 from gateway.errors import UpstreamAmbiguous
-from gateway.upstream.transport import Limits, Timeouts
+from gateway.upstream.transport import RENEWED, Limits, Timeouts
 
 ACCEPTS = answers(200, {"request_id": "v-1", "status": "QUEUED"})
 
@@ -46,6 +49,47 @@ async def test_a_connection_that_sat_idle_is_not_used_again(
         await made.client.submit(MODEL, b"{}", {}, CONTEXT)
     assert vendor.connections == connections
     assert Limits().idle_s <= 4
+
+
+@dataclass(slots=True)
+class Moving(AbstractResolver):
+    """A resolver that knows one address, which may change."""
+
+    port: int
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Answer by where the vendor is now."""
+        assert port != self.port
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=self.port, family=family, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+async def test_a_vendor_that_moved_is_found(opened: Callable[..., Bench], vendor: RawUpstream) -> None:
+    """One read in a hundred asks for its connection's end, no POST; the next goes where the name then points."""
+    resolver, drawn = Moving(port_of(vendor)), iter([RENEWED, 1.0, RENEWED / 2, 1.0])
+    made = opened("http://api.segmind.test", limits=Limits(name_s=0), resolver=resolver, draw=lambda: next(drawn))
+    await made.client.submit(MODEL, b"{}", {}, CONTEXT)
+    async with raw_upstream(vendor.reply) as moved:
+        resolver.port = port_of(moved)
+        await made.client.status("v-1", CONTEXT)
+        await made.client.status("v-1", CONTEXT)
+        vendor.reply = answers(200, {"request_id": "v-1", "status": "QUEUED"}, "Connection: close")
+        await made.client.status("v-1", CONTEXT)
+        assert ([request.headers["connection"] for request in vendor.requests], vendor.connections) == (
+            ["keep-alive", "keep-alive", "keep-alive", "close"], 1,
+        )  # fmt: skip
+        assert moved.requests == []
+        await made.client.status("v-1", CONTEXT)
+        assert (len(vendor.requests), len(moved.requests)) == (4, 1)
+
+
+def port_of(upstream: RawUpstream) -> int:
+    """Return where a server listens."""
+    return int(upstream.url.rpartition(":")[2])
 
 
 async def test_cancelled_calls_leave_the_pool_whole(opened: Callable[..., Bench], vendor: RawUpstream) -> None:

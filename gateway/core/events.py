@@ -23,6 +23,7 @@ AlertName = Literal[
     "job.cost_estimated",
     "job.expired",
     "job.overdue",
+    "job.record_lost",
     "job.released",
     "job.result_lost",
     "job.settle_failed",

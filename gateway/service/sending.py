@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from gateway.core.events import Alert
@@ -145,6 +145,16 @@ class Sending:
         if against is None or isinstance(decision, Denied) or decision.replayed:
             return decision
         return rejected(judge(against), decision.quota)
+
+    def mind_loss(self, job: Job, upstream_id: str | None, done: Finished) -> Finished:
+        """Tell of a job that the vendor took and the store no longer knows: it lost its last writes, hold included.
+
+        The vendor's id is here and nowhere else, and may be too young a loss for `StoreWatch` to see.
+        """
+        if done.job is None:
+            detail = "Redis lost this job's record; the vendor runs and bills it: run `gateway reconcile`"
+            self.sink(Alert.of(replace(job, upstream_id=upstream_id), "job.record_lost", detail))
+        return done
 
     async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
         """Release the hold of a job that the vendor did not take.

@@ -59,7 +59,7 @@ class SubmitService:
             done = await accept(sending.ledger, sending.doubts, job, upstream_id)
             if done.job is not None and done.job.state is JobState.ACCEPTED:
                 self._watchlist.add(DueEntry(job.tenant, job.id, spread_s(FIRST_POLL_S, job.id)))
-            return done
+            return sending.mind_loss(job, upstream_id, done)
 
         done = await sending.record(write)
         accepted = None if done is None else done.job

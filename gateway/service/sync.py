@@ -179,7 +179,7 @@ class SyncService:
         """
         done = await self._finisher.complete(job, said, actor="gateway", sending=True)
         if done.job is None or done.job.state is not JobState.UNKNOWN:
-            return done
+            return self._sending.mind_loss(job, job.upstream_id, done)
         doubts, upstream_id = self._sending.doubts, job.upstream_id
         if upstream_id is None:
             return await self._finisher.complete(job, said, actor="gateway")

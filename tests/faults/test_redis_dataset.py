@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from support.gateway import PROMPT, TENANT, Gateway, eventually, gateway_on, settings_for
 from support.ledger import open_store
 from support.valkey import client_of, free_port, valkey_server
@@ -18,7 +20,7 @@ from support.vendor import KEY, KLING
 
 from gateway.cli.serve import serving
 from gateway.core.tenant import TenantPolicy, new_api_key
-from gateway.sandbox import SandboxSettings
+from gateway.sandbox import Fault, SandboxSettings
 from gateway.sandbox.server import running
 from gateway.service.tenants import TenantAdmin
 from gateway.store.readiness import ensure_epoch, read_rewound
@@ -145,6 +147,26 @@ async def test_r35_an_older_snapshot(tmp_path: Path) -> None:
                 assert noted is not None
                 assert TENANT in noted
                 assert (await gateway.post()).status_code == 200  # loud, and not the end of all work
+
+
+@pytest.mark.parametrize("route", ["v2", "v1"])
+async def test_r35_a_record_that_was_lost_while_its_job_was_sent(redis_url: str, route: str) -> None:
+    """A job that the vendor takes, and the store no longer knows, is told with the vendor's id; a submit gets 504."""
+    async with gateway_on(redis_url) as gateway:
+        gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("submit", "sync"), after=True, delay_s=1, times=1))
+        answer = asyncio.create_task(gateway.post(f"/{route}/flux-2-pro"))
+        await eventually(lambda: sent(gateway))
+        client = gateway.store.client
+        await client.delete(*[name async for name in client.scan_iter(match=f"{{{TENANT}}}:job:*")])
+        assert (await answer).status_code == (504 if route == "v2" else 200)
+        await told(gateway, "job.record_lost")
+        [alert] = [line for line in gateway.lines() if line["event"] == "job.record_lost"]
+        assert alert["upstream_id"] in {str(job["request_id"]) for job in gateway.accepted()}
+
+
+async def sent(gateway: Gateway) -> bool:
+    """Tell whether the vendor has been called."""
+    return gateway.upstream_posts() > 0
 
 
 async def killed(gateway: Gateway, port: int) -> None:

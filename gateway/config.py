@@ -24,6 +24,8 @@ from gateway.errors import ConfigError
 
 PREFIX = "GATEWAY_"
 MASK = "********"
+IDLE = ("GATEWAY_ADMIN_PORT", "GATEWAY_ADMIN_TOKEN")
+"""Names that are fixed, checked, and read by nothing yet: there is no control plane."""
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 _TOKEN_MIN_CHARACTERS = 16
@@ -119,9 +121,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 in the container image")
     port: Port = Field(8080, description="Port of the tenant API")
     ops_port: Port = Field(9090, description="Port of /metrics, /healthz and /readyz")
-    admin_port: Port = Field(8090, description="Port of the admin API and the dashboard")
+    admin_port: Port = Field(8090, description="Port of the admin API and the dashboard; no effect yet")
     admin_token: Annotated[SecretText, AfterValidator(_token)] | None = Field(
-        None, description="Token of the admin API; `gateway admin` needs it"
+        None, description="Token of the admin API; no effect yet"
     )
     public_url: Origin | None = Field(None, description="Address in the URLs given to tenants; else from the request")
     upstream_url: Origin = Field("https://api.segmind.com", description="Segmind's inference API")
@@ -277,6 +279,11 @@ def unknown_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
     known = [_variable(str(field.validation_alias or name)) for name, field in Settings.model_fields.items()]
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return {name: next(iter(get_close_matches(name, known, n=1)), "") for name in unknown}
+
+
+def idle_variables(environ: Mapping[str, str]) -> list[str]:
+    """List the variables of an environment that have no effect in this version, though they have a meaning."""
+    return [name for name in IDLE if environ.get(name)]
 
 
 def _shown(value: Any) -> str | None:  # noqa: ANN401 settings are of many types

@@ -14,7 +14,7 @@ import typer
 
 from gateway.cli.output import EXIT_FAILED, result, result_json
 from gateway.cli.store import PATIENCE
-from gateway.config import Settings, unknown_variables, variables
+from gateway.config import Settings, idle_variables, unknown_variables, variables
 from gateway.core.credits import format_credits
 from gateway.core.vendor import CallContext
 from gateway.errors import ConfigError, StoreError, UpstreamError, UpstreamRefused
@@ -80,6 +80,8 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     for name, nearest in unknown_variables(os.environ).items():
         todo = f"did you mean {nearest}?" if nearest else "`gateway config` lists what there is"
         yield Finding("settings", "warn", f"{name} means nothing", todo)
+    for name in idle_variables(os.environ):
+        yield Finding("settings", "warn", f"{name} has no effect", "this version has no control plane; leave it out")
 
 
 async def _store(settings: Settings) -> list[Finding]:

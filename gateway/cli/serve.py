@@ -23,7 +23,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import __version__
 from gateway.app import DataPlane, data_plane, shipped_rules
-from gateway.cli.config import note_unknown
+from gateway.cli.config import note_pointless
 from gateway.cli.listening import BACKLOG, accepts, listen, ops_port, url_of
 from gateway.cli.output import EXIT_FAILED, failures
 from gateway.cli.store import SANDBOX_MARK
@@ -231,7 +231,7 @@ def serve() -> None:
     """Run the data plane: tenant API (GATEWAY_PORT) and tracker; metrics and health on GATEWAY_OPS_PORT."""
     with failures():
         settings = Settings.from_env(os.environ)
-        note_unknown(os.environ)
+        note_pointless(os.environ)
         _refuse_sandbox(settings)
         _run(supervise if settings.workers > 1 else _serve, settings)
 

@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import BinaryIO, Final
 
 BATCH_LINES: Final = 1_000
+MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 class LineWriter:
@@ -19,7 +20,7 @@ class LineWriter:
     Args:
         stream: Best unbuffered (``open(1, "wb", buffering=0, closefd=False)``): a thread that is stuck in
             ``sys.stdout.buffer`` holds a lock for which the interpreter aborts at exit.
-        max_lines: Lines that may wait.
+        max_lines: Lines that may wait; `max_bytes` of them, with those that are being written.
         batch_s: Longest wait of a line while the stream keeps up, seconds.
         batch_bytes: Largest write of several lines: of those up to ``PIPE_BUF`` a pipe mixes none with others'.
         dropped: Told how many lines were lost; must be thread-safe and must not raise.
@@ -31,12 +32,16 @@ class LineWriter:
         *,
         dropped: Callable[[int], None],
         max_lines: int = 20_000,
+        max_bytes: int = MAX_BYTES,
         batch_s: float = 0.02,
         batch_bytes: int | None = None,
     ) -> None:
         self._stream = stream
         self._dropped = dropped
         self._max_lines = max_lines
+        self._max_bytes = max_bytes
+        self._taken_bytes = 0
+        self._done_bytes = 0
         self._batch_s = batch_s
         self._batch_bytes = batch_bytes
         self._lines: deque[bytes] = deque()
@@ -47,13 +52,18 @@ class LineWriter:
 
     def write(self, line: bytes) -> int:
         """Take one whole line. Never raises, never waits."""
-        if len(self._lines) >= self._max_lines or self._closing.is_set():
+        size = len(line)
+        # Each figure has one writer, but for threads that log at once: what they may lose of it is a line or two.
+        taken = self._taken_bytes + size
+        full = len(self._lines) >= self._max_lines or taken - self._done_bytes > self._max_bytes
+        if full or self._closing.is_set():
             self._dropped(1)
-            return len(line)
+            return size
+        self._taken_bytes = taken
         self._lines.append(line)
         if not self._wake.is_set():
             self._wake.set()
-        return len(line)
+        return size
 
     def flush(self) -> None:
         """Do nothing: the thread writes when it is time to, `close` writes the rest."""
@@ -76,10 +86,12 @@ class LineWriter:
     def _drain(self) -> None:
         while self._lines:
             batch = self._take()
+            data = b"".join(batch)
             try:
-                self._put(b"".join(batch))
+                self._put(data)
             except (OSError, ValueError):  # a broken pipe, a full disk; a closed file is a ValueError
                 self._dropped(len(batch))
+            self._done_bytes += len(data)
 
     def _take(self) -> list[bytes]:
         if self._batch_bytes is None:

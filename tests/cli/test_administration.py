@@ -204,9 +204,13 @@ def test_the_version_is_printed(gateway: Gateway) -> None:
     assert (said.exit_code, said.stdout) == (0, f"{__version__}\n")
 
 
-def test_serve_warns_of_names_that_mean_nothing(gateway: Gateway) -> None:
-    """A misspelt variable is told at the start with the nearest that there is; what is fatal is another mistake."""
-    said = gateway("serve", GATEWAY_PROT="1", GATEWAY_PORT="1", GATEWAY_HOST="256.0.0.0", GATEWAY_OPS_PORT="0")
-    warned, failed = said.stderr.splitlines()
-    assert warned == "GATEWAY_PROT means nothing to this version; did you mean GATEWAY_PORT?"
+def test_serve_warns_of_names_that_do_nothing(gateway: Gateway) -> None:
+    """A misspelt variable, or one without effect yet, is told at the start; what is fatal is another mistake."""
+    pointless = {"GATEWAY_PROT": "1", "GATEWAY_ADMIN_TOKEN": "hunter2-hunter2-hunter2"}
+    said = gateway("serve", **pointless, GATEWAY_PORT="1", GATEWAY_HOST="256.0.0.0", GATEWAY_OPS_PORT="0")
+    *warned, failed = said.stderr.splitlines()
+    assert warned == [
+        "GATEWAY_PROT means nothing to this version; did you mean GATEWAY_PORT?",
+        "GATEWAY_ADMIN_TOKEN has no effect: this version has no control plane",
+    ]
     assert failed.startswith("GATEWAY_PORT: can't listen")

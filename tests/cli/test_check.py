@@ -51,6 +51,7 @@ async def test_all_is_well(check: Check) -> None:
     ("env", "code", "finding"),
     [
         ({"GATEWAY_REDSI_URL": "x"}, 0, ("settings", "warn", "means nothing; did you mean GATEWAY_REDIS_URL?")),
+        ({"GATEWAY_ADMIN_PORT": "8091"}, 0, ("settings", "warn", "has no effect; this version has no control plane")),
         ({"GATEWAY_PORT": "http"}, 1, ("settings", "fail", "GATEWAY_PORT: ")),
         ({"SEGMIND_API_KEY": "SG_ffffffffffffffff"}, 1, ("upstream", "fail", "is SEGMIND_API_KEY right?")),
         ({"SEGMIND_API_KEY": ""}, 1, ("upstream", "fail", "SEGMIND_API_KEY: set it")),

@@ -10,6 +10,8 @@ from gateway.core.events import Alert
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.writer import LineWriter
 
+MIB = 1024 * 1024
+
 
 class Lost:
     """Count lines lost, and wake who waits for the first."""
@@ -83,6 +85,27 @@ def test_a_stalled_reader_holds_up_nobody() -> None:
         drain = threading.Thread(target=read_end.read)
         drain.start()
         writer.close(timeout_s=60)  # lets the thread end before its stream is closed
+        stream.close()
+        drain.join()
+
+
+def test_few_long_lines_are_too_many_too() -> None:
+    """What waits is bounded by its bytes as well, those being written included; once they are, there is room again."""
+    reader, end = os.pipe()
+    lost = Lost()
+    with open(end, "wb", buffering=0) as stream, open(reader, "rb") as read_end:  # noqa: PTH123 descriptors again
+        writer = LineWriter(stream, dropped=lost, max_bytes=3 * MIB)
+        line = b"x" * (MIB - 1) + b"\n"
+        for _ in range(5):
+            writer.write(line)
+        assert lost.lines == 2
+        read_end.read(3 * MIB)
+        while lost.lines:  # room is made just after the stream has taken the last byte
+            lost.lines = 0
+            writer.write(b"a line for which there is room\n")
+        drain = threading.Thread(target=read_end.read)
+        drain.start()
+        writer.close(timeout_s=60)
         stream.close()
         drain.join()
 

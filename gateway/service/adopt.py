@@ -121,7 +121,7 @@ class Adopter:
                     await self.look()
             except StoreUnavailable:
                 pass  # the next turn comes
-            except Exception as exc:  # noqa: BLE001 one job's surprise must not end the look-up of all
+            except Exception as exc:  # noqa: BLE001 whatever it is, the next round may go well, and must be tried
                 self._sink(Alert.failure("adoption.failed", exc))
             await self._sleep(ROUND_S)
 
@@ -139,7 +139,15 @@ class Adopter:
         wanted.sort(key=lambda one: one[0])
         for at_ms, look in wanted[:READS_A_ROUND]:
             if at_ms <= now_ms:
-                await self._look_up(look)
+                await self._try(look)
+
+    async def _try(self, look: _Look) -> None:
+        try:
+            await self._look_up(look)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001 one job's surprise must not end the look-up of all
+            self._sink(Alert.failure("adoption.failed", exc))
 
     async def _look_up(self, look: _Look) -> None:
         since_ms = min(doubt.job.created_ms for doubt in look.doubts) - round(EARLIER_S * 1000)

@@ -22,7 +22,7 @@ from gateway.core.adoption import History, HistoryRow
 from gateway.core.credits import vendor_credits
 from gateway.core.inputs import fingerprint, parse_object
 from gateway.errors import InvalidRequest, UpstreamInvalidResponse
-from gateway.upstream.wire import Answer, upstream_id
+from gateway.upstream.wire import Answer, figure, upstream_id
 
 PATH: Final = "/inference-request/request-history"
 PER_PAGE: Final = 100
@@ -149,7 +149,7 @@ def decode(answer: Answer) -> Page:
         UpstreamInvalidResponse: It is not a JSON object.
     """
     try:
-        said = json.loads(answer.body.decode(), parse_float=Decimal, parse_constant=lambda _: None)
+        said = json.loads(answer.body.decode(), parse_float=figure, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):

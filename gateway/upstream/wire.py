@@ -234,7 +234,8 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _number(text: str) -> Decimal | None:
+def figure(text: str) -> Decimal | None:
+    """Read a number of JSON; None where its exponent is beyond anything, which `Decimal` raises on."""
     try:
         return Decimal(text)
     except InvalidOperation:
@@ -245,4 +246,4 @@ def _no_number(_: str) -> None:
     """Read NaN and the infinities, which are not JSON, as no figure: the rest of the answer still counts."""
 
 
-_DECODER: Final = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_no_number)
+_DECODER: Final = json.JSONDecoder(parse_float=figure, parse_int=figure, parse_constant=_no_number)

@@ -312,6 +312,16 @@ async def test_one_reading_for_many_jobs(desk: Desk) -> None:
     assert len(desk.books.reads) == 4
 
 
+async def test_a_surprise_with_one_model_is_no_other_models(desk: Desk) -> None:
+    """Whatever breaks the look-up of one model's jobs, those of the others are looked up in the same round."""
+    odd, found = await desk.doubted(model="flux-2-pro"), await desk.doubted()
+    desk.books.failure, desk.books.fails_for = ArithmeticError("nobody has thought of it"), "flux-2-pro"
+    desk.row()
+    await desk.at(11)
+    assert await desk.states(odd, found) == [(JobState.UNKNOWN, None), (JobState.ACCEPTED, "v1")]
+    assert desk.alerts() == ["adoption.failed", "job.adopted"]
+
+
 @pytest.mark.parametrize(
     ("row", "state", "spent"),
     [

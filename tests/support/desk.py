@@ -15,7 +15,6 @@ from gateway.core.events import Alert, Event
 from gateway.core.job import Job, JobState
 from gateway.core.policy import Policy
 from gateway.core.tenant import Credential
-from gateway.errors import UpstreamError
 from gateway.service.adopt import Adopter
 from gateway.service.finish import Finisher
 from gateway.service.learn import Learner
@@ -34,19 +33,21 @@ class Books:
     """A vendor's history: what it shows, or why it can't be read.
 
     Attributes:
+        fails_for: The one model of which it can't be read; empty: any.
         reads: Model, company key and the moment since which rows were wanted, of each reading.
     """
 
     rows: list[HistoryRow] = field(default_factory=list)
     complete: bool = True
-    failure: UpstreamError | None = None
+    failure: Exception | None = None
+    fails_for: str = ""
     reads: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
         """See `HistoryReader.history`."""
         assert since_ms < now_ms
         self.reads.append((model, upstream_key, since_ms))
-        if self.failure is not None:
+        if self.failure is not None and self.fails_for in {"", model}:
             raise self.failure
         return History([row for row in self.rows if row.model == model], self.complete)
 

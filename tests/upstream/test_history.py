@@ -37,8 +37,8 @@ def row(name: str = "v-1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 as
 
 
 def page(said: object) -> Page:
-    """Decode an answer."""
-    return decode(Answer(200, {}, json.dumps(said).encode()))
+    """Decode an answer; `1e300` stands for a number that only JSON can write."""
+    return decode(Answer(200, {}, json.dumps(said).replace("1e+300", "1e99999999999999999999").encode()))
 
 
 def listed(*rows: dict[str, Any]) -> Page:
@@ -147,6 +147,7 @@ def test_when_a_request_was_made(fields: dict[str, Any], expected_ms: int | None
         ({"model_status": None, "credits_deduction": -1}, ("", None)),
         ({"credits_deduction": "0.00000000049"}, ("COMPLETED", 0)),
         ({"credits_deduction": float("nan")}, ("COMPLETED", None)),
+        ({"credits_deduction": 1e300}, ("COMPLETED", None)),
         ({"model_name": 7}, ("COMPLETED", 500_000_000)),
     ],
 )

@@ -23,6 +23,16 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
         yield opened
 
 
+@pytest.fixture(params=["memory", "single"])
+async def timed_store(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
+    """Open a store that holds nothing, of which `pass_time` moves the clock and changes nothing else."""
+    if request.param == "memory":
+        yield memory_store()
+        return
+    async with support.ledger.clocked_store(request.getfixturevalue("valkey_url")) as opened:
+        yield opened
+
+
 @pytest.fixture
 async def clocked_store(redis_url: str) -> AsyncIterator[Store]:
     """Open a store on a server that holds nothing, whose scripts read the time that `set_clock` sets."""

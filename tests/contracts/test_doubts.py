@@ -115,6 +115,28 @@ async def test_a_claim_that_stands(store: Ports, state: JobState | None) -> None
     assert not await store.doubts.claim("v1", equal)
 
 
+async def test_looks_in_vain(timed_store: Ports) -> None:
+    """A look is on record with its time; since when all could read is forgotten at the first that could not."""
+    job, doubts = await start(timed_store, "one"), timed_store.doubts
+    assert await doubts.note(job, readable=True) is None  # it is being sent, and nobody looks for it
+    await timed_store.ledger.doubt(job.tenant, job.id, "reset")
+    begun_ms = (await doubts.unknown())[1]
+    for seconds, readable, since_s in (
+        (0, True, 0),
+        (10, True, 0),
+        (10, False, None),
+        (10, False, None),
+        (10, True, 40),
+    ):
+        await timed_store.pass_time(seconds)
+        since_ms = None if since_s is None else begun_ms + since_s * 1000
+        assert await doubts.note(job, readable=readable) == since_ms
+        ((found,), now_ms) = await doubts.unknown()
+        assert (found.readable_ms, found.looked_ms) == (since_ms, now_ms)
+    await timed_store.ledger.adopt(job.tenant, job.id, "v1")
+    assert await doubts.note(job, readable=True) is None
+
+
 async def test_the_newest_jobs(store: Ports) -> None:
     """Operators see the newest jobs of all tenants or one, in any state or one, and find a job by its id alone."""
     jobs = [await start(store, tenant) for tenant in (*TENANTS[:3], TENANTS[0])]

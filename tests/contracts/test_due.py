@@ -114,3 +114,20 @@ async def test_nothing_is_nothing(store: Ports) -> None:
     assert await store.due.schedule([]) == 0
     await store.due.remove([])
     assert await claim(store) == []
+
+
+async def test_polls_are_paid_for_after_the_fact(timed_store: Ports) -> None:
+    """So many a second come out at that rate, whoever makes them; what was not used is not saved up."""
+    due = timed_store.due
+    assert [await due.pace(3, per_second=2), await due.pace(1, per_second=2)] == [1.5, 2.0]
+    await timed_store.pass_time(1)
+    assert await due.pace(0, per_second=2) == 1.0
+    await timed_store.pass_time(60)
+    assert await due.pace(1, per_second=0.5) == 2.0
+
+
+async def test_a_clock_that_was_set_back_stops_no_polls_for_hours(timed_store: Ports) -> None:
+    """What stands further ahead than polls can have brought it is cut."""
+    assert await timed_store.due.pace(1, per_second=10) == 0.1
+    await timed_store.pass_time(-7200)
+    assert await timed_store.due.pace(1, per_second=10) == 60 + 100 * 0.1 + 0.1

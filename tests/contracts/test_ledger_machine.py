@@ -148,6 +148,11 @@ class LedgerMachine(RuleBasedStateMachine):
         for word in words:
             self.pair.write(partial(_progress, job, word))
 
+    @rule(number=NUMBERS, level=st.integers(1, 2))
+    def note_overdue(self, number: int, level: int) -> None:
+        """Find that a job takes long."""
+        self.pair.note_overdue(self.pick(number, JobState.ACCEPTED).job_id, level)
+
     @rule(
         number=NUMBERS,
         state=st.sampled_from((JobState.COMPLETED, JobState.COMPLETED, JobState.EXPIRED)),

@@ -29,6 +29,7 @@ from gateway.store.jobs import RedisJobs
 from gateway.store.learned import RedisExperience
 from gateway.store.ledger import RedisLedger
 from gateway.store.ledgers import RedisLedgers
+from gateway.store.pacing import RedisPacing
 from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import PRELUDE, Script, Scripts, load_scripts
 from gateway.store.survey import RedisSurvey
@@ -59,16 +60,30 @@ class Store(Ports):
         await shift_times(self.client, seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockedStore(Store):
+    """A store whose scripts read the time that `set_clock` sets."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """See `Ports.pass_time`."""
+        second, microseconds = map(int, await self.client.lrange(CLOCK, 0, 1))
+        await set_clock(self.client, second * 1_000_000 + microseconds + round(seconds * 1_000_000))
+
+
 @asynccontextmanager
 async def open_store(
-    url: str, *, library: Mapping[str, Script] | None = None, policy: Policy | None = None
+    url: str,
+    *,
+    library: Mapping[str, Script] | None = None,
+    policy: Policy | None = None,
+    kind: type[Store] = Store,
 ) -> AsyncIterator[Store]:
     """Connect the store's adapters to a server or a cluster until the block ends."""
     client = open_redis(url, connect_timeout_s=5, read_timeout_s=10, max_connections=64, pool_wait_s=10)
     scripts, epoch = Scripts(client, deadline_s=20), EpochGuard(client)
     library, rules = library or load_scripts(), policy or Policy()
     try:
-        yield Store(
+        yield kind(
             client=client,
             scripts=scripts,
             tenants=RedisTenants(client, scripts, library),
@@ -79,6 +94,7 @@ async def open_store(
             doubts=RedisDoubts(client, scripts, library),
             experience=RedisExperience(client, scripts, library),
             survey=RedisSurvey(client, scripts, library),
+            pacing=RedisPacing(scripts, library),
             deliveries=RedisDeliveries(client, scripts, library),
             hooks=RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS),
         )
@@ -101,7 +117,7 @@ async def empty_store(url: str) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def clocked_store(url: str) -> AsyncIterator[Store]:
     """Connect to an empty server with scripts that read the time that `set_clock` sets."""
-    async with open_store(url, library=clocked(load_scripts())) as store:
+    async with open_store(url, library=clocked(load_scripts()), kind=ClockedStore) as store:
         await store.client.flushall()
         await ensure_epoch(store.client)
         await set_clock(store.client, CLOCK_START_US)

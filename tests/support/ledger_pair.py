@@ -98,6 +98,13 @@ class LedgerPair:
         assert not again.changed
         assert self._seen() == after
 
+    def note_overdue(self, job_id: str, level: int) -> None:
+        """Note how overdue a job is, twice: it is news once at most."""
+        self._both(lambda ledger: ledger.note_overdue(TENANT, job_id, level))
+        after = self._seen()
+        assert not self._both(lambda ledger: ledger.note_overdue(TENANT, job_id, level))
+        assert self._seen() == after
+
     def compare(self) -> None:
         """Compare counters, sets and records, and the counters with the replayed ledger."""
         seen, books = self._seen(), self.books

@@ -17,7 +17,8 @@ from support.ledger import CLOCK_START_US, window_ids
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Denied, StoredResult
 from gateway.core.quota import Quota, RateState, Window, least_remaining
-from gateway.core.tenant import MICROSECONDS, WINDOWS, Credential, RateLimit, TenantPolicy
+from gateway.core.tenant import MICROSECONDS, WINDOWS, Credential, RateLimit, Secret, TenantPolicy
+from gateway.core.webhook import Attempt, DeliveryState
 
 OPEN: Final = frozenset({JobState.SENDING, JobState.UNKNOWN, JobState.ACCEPTED})
 UNSENT: Final = frozenset({JobState.SENDING, JobState.UNKNOWN})
@@ -52,6 +53,36 @@ class Bucket:
         return replace(self.before, retry_after_s=self.late_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is on record of one job's webhook."""
+
+    state: DeliveryState
+    attempts: int
+    log: tuple[Attempt, ...]
+
+
+@dataclass(slots=True)
+class Webhooks:
+    """Everything of one tenant's webhooks; times in Unix milliseconds.
+
+    Attributes:
+        owed: When a job's webhook is due.
+        held: Until when nothing is sent to a receiver.
+        unsent: When a job's webhook was given up.
+        old: The secret before, and until when it still signs.
+        disabled: The tenant's endpoint, where it answered 410.
+    """
+
+    owed: dict[str, int] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    unsent: dict[str, int] = field(default_factory=dict)
+    secret: Secret | None = None
+    old: tuple[Secret, int] | None = None
+    disabled: str | None = None
+
+
 @dataclass(slots=True)
 class Books:
     """Everything of one tenant.
@@ -73,7 +104,7 @@ class Books:
     owners: dict[str, str | None] = field(default_factory=dict)
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
     voided: set[str] = field(default_factory=set)
-    owed: set[str] = field(default_factory=set)
+    webhooks: Webhooks = field(default_factory=Webhooks)
     spent: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
     ledger: list[Movement] = field(default_factory=list)
@@ -149,15 +180,9 @@ class Memory:
         )
 
     def bucket(self, books: Books, name: str, limit: RateLimit) -> Bucket:
-        """Ask a rate limit about one more request.
-
-        GCRA: the bucket's `burst` fills by one in each interval; an arrival time of another policy is cut to a burst.
-        """
+        """Ask a rate limit about one more request."""
         interval, size = limit.interval_us, limit.interval_us * limit.burst
-        arrival = max(books.arrivals.get(name, 0), self.now_us)
-        if arrival > self.now_us + size:
-            arrival = self.now_us + size - interval
-        late_us = max(0, arrival + interval - self.now_us - size)
+        arrival, late_us = gcra(books.arrivals.get(name, 0), self.now_us, interval, limit.burst)
 
         def state(arrival: int) -> RateState:
             used = arrival - self.now_us
@@ -170,6 +195,17 @@ class Memory:
         """Say where all limits stand."""
         remaining = least_remaining(self.windows(books))
         return Quota(rate, books.policy.concurrent_jobs, len(books.active()), remaining)
+
+
+def gcra(arrival: int, now: int, interval: int, burst: int) -> tuple[int, int]:
+    """Return the arrival time that counts for one more request, and by how much it comes too early; microseconds.
+
+    The bucket's ``burst`` fills by one in each interval; an arrival time of another policy or clock is cut to a burst.
+    """
+    size, arrival = interval * burst, max(arrival, now)
+    if arrival > now + size:
+        arrival = now + size - interval
+    return arrival, max(0, arrival + interval - now - size)
 
 
 class MemoryTenants:

@@ -223,7 +223,7 @@ class MemoryLedger:
         if result is not None:
             books.results[job_id] = result
         if before.webhook_url is not None and (before.state, state) != (JobState.SENDING, JobState.REJECTED):
-            books.owed.add(job_id)
+            books.webhooks.owed[job_id] = self._memory.now_ms
         return done
 
     def _change(self, books: Books, job_id: str, froms: Collection[JobState], **changes: Any) -> Finished:  # noqa: ANN401 fields of Job

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar, cast
 
 from support.memory_store import MemoryStore
 from support.memory_vendor import MemoryVendor
-from support.shared_pace import SharedPace
 from support.tracking import Figures
 
 from gateway.core.ports import Sink
@@ -144,7 +143,7 @@ class Process:
         self._in_flight = InFlight(64, self._outbox.__len__)
         self._watchlist, owing = Watchlist(due, monotonic=clock), Watchlist(due, monotonic=clock)
         finisher = Finisher(ledger, jobs, learner, owing, sink)
-        pace = Pace(self._port(SharedPace()), rules, clock)
+        pace = Pace(self._port(store.pacing), rules, clock)
         gate = Gate(upstream, Account(upstream, sink, clock), pace)
         sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name)
         self.submits = SubmitService(sending, self._watchlist)

@@ -104,7 +104,7 @@ class MemorySweeper:
 
     async def owing(self) -> AsyncIterator[Sequence[str]]:
         """See `Sweeper.owing`."""
-        yield [tenant for tenant, books in sorted(self._memory.tenants.items()) if books.owed]
+        yield [tenant for tenant, books in sorted(self._memory.tenants.items()) if books.webhooks.owed]
 
     def _lasts(self, kind: str, name: str) -> bool:
         return self._memory.until.get((kind, name), 0) > self._memory.now_us

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from support.memory import Memory, MemoryTenants
 from support.memory_ledger import MemoryLedger
+from support.memory_pacing import MemoryPacing
 from support.memory_queues import MemoryDue, MemoryExperience, MemorySweeper
 from support.memory_reads import MemoryDoubts, MemoryJobs, MemorySurvey
+from support.memory_webhooks import MemoryDeliveries
 from support.ports import Ports
 
 
@@ -34,5 +36,8 @@ def memory_store() -> MemoryStore:
         doubts=MemoryDoubts(memory),
         experience=MemoryExperience(memory),
         survey=MemorySurvey(memory),
+        pacing=MemoryPacing(memory),
+        deliveries=MemoryDeliveries(memory),
+        hooks=MemoryDue(memory),
         memory=memory,
     )

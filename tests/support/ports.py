@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from gateway.core.pacing import Pacing
 from gateway.core.ports import Doubts, Due, Experience, Jobs, Ledger, Sweeper
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy, new_api_key
+from gateway.service.deliveries import Deliveries, WebhookStore
 from gateway.service.resolve import Survey
 from gateway.store import keys
 from gateway.store.connect import RedisClient
@@ -36,9 +38,17 @@ class Tenants(Protocol):
         """Forget a tenant's right to call."""
 
 
+class Webhooks(Deliveries, WebhookStore, Protocol):
+    """Both ports to what is owed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The ports of one store, and what tests do to it."""
+    """The ports of one store, and what tests do to it.
+
+    Attributes:
+        hooks: The queue of the tenants that owe webhooks.
+    """
 
     tenants: Tenants
     ledger: Ledger
@@ -48,6 +58,9 @@ class Ports:
     doubts: Doubts
     experience: Experience
     survey: Survey
+    pacing: Pacing
+    deliveries: Webhooks
+    hooks: Due
 
     async def caller(self, tenant: str = "team", **policy: Any) -> Credential:  # noqa: ANN401  # fields of TenantPolicy
         """Put a tenant on record, without rate limits unless the policy has some, and return a new key of it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from support.ledger import CREDIT, Store, admission
+from support.ports import Ports
 
 from gateway.core.events import Alert, Event, WebhookDelivery
 from gateway.core.job import JobState
@@ -26,7 +27,7 @@ PUBLIC_URL = "https://gateway.example.com"
 
 
 async def end_job(
-    store: Store,
+    store: Ports,
     credential: Credential,
     *,
     state: EndState = JobState.COMPLETED,

@@ -1,4 +1,4 @@
-"""The fleet's pace, by the real scripts at a time that the test moves."""
+"""The port `Pacing`: the fleet's pace, at a time that the test moves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import pytest
-from support.ledger import CLOCK_START_US, clocked, open_store, set_clock
+from support.ports import Ports
 
-from gateway.core.pacing import Pressure, share
-from gateway.store.connect import RedisClient
-from gateway.store.pacing import LONGEST_S, RedisPacing
-from gateway.store.scripts import Scripts, load_scripts
+from gateway.core.pacing import Pacing, Pressure, share
+from gateway.store.pacing import LONGEST_S
 
 REFRESH_S: Final = 0.5
 
@@ -21,17 +19,21 @@ REFRESH_S: Final = 0.5
 class Vendor:
     """A pace whose clock the test moves, and who was let through when."""
 
-    client: RedisClient
-    pacing: RedisPacing
+    store: Ports
     limit: int
     now_s: float = 0.0
     read_s: float = -1.0
     pressure: Pressure | None = None
 
+    @property
+    def pacing(self) -> Pacing:
+        """The pace."""
+        return self.store.pacing
+
     async def at(self, now_s: float) -> None:
         """Move the clock."""
+        await self.store.pass_time(now_s - self.now_s)
         self.now_s = now_s
-        await set_clock(self.client, CLOCK_START_US + round(now_s * 1_000_000))
 
     async def ask(self, tenant: str) -> float:
         """Ask for a place, as a process does that looks twice a second how the fleet stands."""
@@ -41,11 +43,9 @@ class Vendor:
 
 
 @pytest.fixture
-async def vendor(redis: RedisClient) -> Vendor:
-    """Start at a time of the test's own, with a limit of 60 a minute."""
-    made = Vendor(redis, RedisPacing(Scripts(redis, deadline_s=20), clocked(load_scripts())), 60)
-    await made.at(0)
-    return made
+async def vendor(timed_store: Ports) -> Vendor:
+    """Start with a limit of 60 a minute."""
+    return Vendor(timed_store, 60)
 
 
 async def played(
@@ -150,10 +150,12 @@ async def test_who_asks_is_forgotten(vendor: Vendor) -> None:
     assert set((await vendor.pacing.pressure()).asked) == {"team"}
 
 
-async def test_in_a_cluster(cluster_url: str) -> None:
-    """All keys of a script share a slot."""
-    async with open_store(cluster_url) as store:
-        pacing = RedisPacing(store.scripts, load_scripts())
-        await pacing.block("polls", 5)
-        assert await pacing.take("team", share(60, await pacing.pressure())) == 0
-        assert set((await pacing.pressure()).asked) == {"team"}
+async def test_each_tenant_is_told_of(store: Ports) -> None:
+    """What any process has heard and asked for, every other one reads; nobody has asked for anything at first."""
+    assert (await store.pacing.pressure()).asked == {}
+    await store.pacing.block("polls", 5)
+    assert await store.pacing.take("team", share(60, await store.pacing.pressure())) == 0
+    pressure = await store.pacing.pressure()
+    assert set(pressure.asked) == {"team"}
+    assert (pressure.asked["team"].now, pressure.asked["team"].before) == (1, 0)
+    assert 0 < pressure.blocked_s["polls"] <= 5

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from support.gateway import TENANT, Gateway, eventually, gateway_on
+from support.ledger import counters, entries, replayed
 from support.valkey import valkey_cluster, valkey_server
 
 from gateway.store.connect import RedisClient, open_redis
@@ -39,3 +42,18 @@ async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
     client = open_redis(redis_url, connect_timeout_s=2, read_timeout_s=5, max_connections=32, pool_wait_s=5)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def gateway(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """Run a gateway, with the options given as an indirect parameter; its ledger must add up at the end."""
+    options: dict[str, Any] = getattr(request, "param", {})
+    async with gateway_on(redis_url, **options) as running:
+        yield running
+        await eventually(lambda: _adds_up(running))
+
+
+async def _adds_up(gateway: Gateway) -> bool:
+    """Replay the ledger; a sync call may still be settling when its caller has the answer."""
+    client = gateway.store.client
+    return replayed(await entries(client, TENANT)) == await counters(client, TENANT)

@@ -14,10 +14,10 @@ ROWS = range(1, 36)
 
 
 def named() -> Mapping[int, list[str]]:
-    """Return the tests that the table names, by row; ``*`` stands for any characters."""
-    table = PAGE.partition("\n## Faults\n")[2]
+    """Return the tests that the table names, by row; ``*`` stands for any characters. No cell of it is empty."""
+    table = PAGE.partition("\n## Faults\n")[2].partition("\n## ")[0]
     cells = [line.strip("|").split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
-    assert all(len(row) == 5 and row[1].strip() and row[2].strip() for row in cells)
+    assert all(len(row) == 5 and all(cell.strip() for cell in row) for row in cells)
     return {int(row[0]): re.findall(r"`([^`]+::[^`]+)`", row[3]) for row in cells}
 
 
@@ -38,6 +38,15 @@ def test_every_fault_has_its_tests() -> None:
     empty = [row for row, patterns in found.items() if not patterns]
     gone = [name for names in found.values() for name in names if not any(fnmatchcase(test, name) for test in there)]
     assert (empty, gone) == ([], [])
+
+
+def test_every_row_has_a_test_of_its_name() -> None:
+    """Each row has a test in ``tests/faults`` whose name begins with the row's number, and the row names it."""
+    found, of_row = named(), [test for test in existing() if test.startswith("faults/")]
+    for row in ROWS:
+        own = [test for test in of_row if f"::test_r{row:02}_" in test]
+        assert own, f"no test_r{row:02}_ in tests/faults"
+        assert any(fnmatchcase(test, name) for test in own for name in found[row]), row
 
 
 def test_every_test_of_a_fault_is_in_its_row() -> None:

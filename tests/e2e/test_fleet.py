@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import segmind
-from support.fleet import Fleet, Member, fleet_on
+from support.fleet import Fleet, fleet_on
 from support.gateway import TENANT, eventually, nano
 from support.ledger import counters, entries, replayed
 from support.vendor import KLING
 
-from gateway.cli.closed_loop import Plan, request_bytes, run
 from gateway.core.job import JobState
 from gateway.core.schedule import MIN_INTERVAL_S
 
@@ -58,23 +56,6 @@ async def test_three_processes_share_the_jobs(fleet: Fleet) -> None:
     assert {(read.status_code, read.json()["status"]) for read in reads} == {(200, "COMPLETED")}
 
 
-@pytest.mark.parametrize("fleet", [{"time_scale": 60.0}], indirect=True)
-async def test_readers_are_free(fleet: Fleet) -> None:
-    """Thousands of reads of one job, at two processes, cause no poll: it is polled as one that nobody reads."""
-    members = [await fleet.start() for _ in range(2)]
-    read, unread = [await fleet.submit(number, members[0]) for number in range(2)]
-    reading = [asyncio.create_task(hammer(fleet, member, read)) for member in members]
-    await fleet.all_ended()
-    answered = await asyncio.gather(*reading)
-    polled = {job.request_id: job for job in fleet.vendor.sandbox.jobs}
-    pair = [polled[job.upstream_id or ""] for job in await fleet.jobs([read, unread])]
-    assert min(answered) >= 1000
-    for job in pair:
-        assert job.status_polls <= job.total_s / MIN_INTERVAL_S + 2
-    paths = Counter((call.method, call.path) for call in fleet.vendor.sandbox.calls)
-    assert sum(paths.values()) == 2 + sum(job.status_polls + job.result_polls for job in pair)
-
-
 async def test_the_tracker_is_seen_in_the_metrics(fleet: Fleet) -> None:
     """Lag, due jobs, running jobs and the tenant's budget are on the ops port of a process that tracks."""
     member = await fleet.start()
@@ -85,21 +66,6 @@ async def test_the_tracker_is_seen_in_the_metrics(fleet: Fleet) -> None:
     assert float(samples["gateway_tracker_lag_seconds_count"]) == member.polls()
     assert float(samples["gateway_tracker_due_jobs"]) == 0
     assert 'gateway_jobs{state="ACCEPTED"}' in samples
-
-
-async def hammer(fleet: Fleet, member: Member, job_id: str) -> int:
-    """Read a job's status a few thousand times; return how often it was answered."""
-    where = urlsplit(member.url)
-    report = await run(
-        Plan(
-            host=where.hostname or "",
-            port=where.port or 0,
-            requests=[request_bytes(where.netloc, f"/v2/requests/{job_id}/status", headers={"x-api-key": fleet.key})],
-            connections=8,
-            count=2000,
-        )
-    )
-    return sum(count for status, count in report.statuses.items() if int(status) == 200)
 
 
 async def test_every_client_disappears(fleet: Fleet) -> None:

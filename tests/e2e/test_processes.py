@@ -7,42 +7,19 @@ import json
 import os
 import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import DEADLINE_S, PROMPT, TENANT, eventually
-from support.ledger import open_store
+from support.commands import command, line_with, serve_env, tenant_key
+from support.gateway import DEADLINE_S, PROMPT, eventually
 from support.vendor import KEY, KLING
 
-from gateway.core.job import JobState
-from gateway.core.tenant import TenantPolicy
-from gateway.sandbox import Fault, SandboxSettings
+from gateway.sandbox import SandboxSettings
 from gateway.sandbox.server import Running, running
-from gateway.service.tenants import TenantAdmin
-from gateway.store.embedded import embedded_store, until_ended
-from gateway.store.readiness import ensure_epoch
-
-
-@asynccontextmanager
-async def command(*words: str, **env: str) -> AsyncIterator[Process]:
-    """Run ``gateway`` in an environment of its own; killed with the block, at the latest."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *words),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env},
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await asyncio.wait_for(process.communicate(), DEADLINE_S)
+from gateway.store.embedded import until_ended
 
 
 async def finished(*words: str, **env: str) -> tuple[int | None, str, str]:
@@ -50,16 +27,6 @@ async def finished(*words: str, **env: str) -> tuple[int | None, str, str]:
     async with command(*words, **env) as process:
         output, errors = await asyncio.wait_for(process.communicate(), DEADLINE_S)
         return process.returncode, output.decode(), errors.decode()
-
-
-async def line_with(process: Process, pattern: str) -> str:
-    """Read standard output up to a line that matches; return the first group."""
-    assert process.stdout
-    async with asyncio.timeout(DEADLINE_S):
-        async for line in process.stdout:
-            if match := re.search(pattern, line.decode()):
-                return match[1]
-    raise AssertionError((await process.stderr.read()).decode() if process.stderr else pattern)
 
 
 @pytest.fixture
@@ -72,49 +39,6 @@ async def vendor() -> AsyncIterator[Running]:
 def left_in(directory: Path) -> list[Path]:
     """List what is left in a directory."""
     return list(directory.iterdir())
-
-
-def serve_env(vendor: Running, data_dir: Path) -> dict[str, str]:
-    """Point ``gateway serve`` to the sandbox, on free ports and an embedded store."""
-    urls = dict.fromkeys(("GATEWAY_UPSTREAM_URL", "GATEWAY_STORAGE_URL", "GATEWAY_HISTORY_URL"), vendor.url)
-    ports = {"GATEWAY_PORT": "0", "GATEWAY_OPS_PORT": "0"}
-    return {**urls, **ports, "SEGMIND_API_KEY": KEY, "GATEWAY_DATA_DIR": str(data_dir)}
-
-
-async def tenant_key(data_dir: Path) -> str:
-    """Put a tenant on record in an embedded store."""
-    async with embedded_store(data_dir) as url, open_store(url) as store:
-        await ensure_epoch(store.client)
-        await store.tenants.put(TenantPolicy(TENANT))
-        return (await TenantAdmin(store.tenants).create_key(TENANT)).text.reveal()
-
-
-async def test_sigterm_mid_submit(vendor: Running, tmp_path: Path) -> None:
-    """SIGTERM while submits are under way: unready, each is answered and on record, no new ones; exit 0, no Valkey."""
-    key = await tenant_key(tmp_path)
-    vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=2))
-    async with command("serve", **serve_env(vendor, tmp_path)) as process:
-        started = json.loads(await line_with(process, r'(.*"gateway.started".*)'))
-        url, readyz = started["url"], f"http://127.0.0.1:{started['ops_port']}/readyz"
-        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": key}, trust_env=False, timeout=20) as http:
-            assert await eventually(lambda: _answers(http, readyz, 200))
-            under_way = [asyncio.create_task(http.post(f"/v2/{KLING}", json=PROMPT)) for _ in range(8)]
-            await eventually(lambda: _reached(vendor, 8))
-            process.send_signal(signal.SIGTERM)
-            assert await eventually(lambda: _answers(http, readyz, 503))
-            assert not any(task.done() for task in under_way)
-            answers = await asyncio.gather(*under_way)
-            with pytest.raises(httpx.ConnectError):
-                await http.post(f"/v2/{KLING}", json=PROMPT)
-        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
-    assert [answer.status_code for answer in answers] == [200] * 8
-    await until_ended(tmp_path)
-    accepted = {job["request_id"] for job in vendor.sandbox.accepted}
-    async with embedded_store(tmp_path) as url, open_store(url) as store:
-        jobs = [await store.jobs.find(TENANT, answer.json()["request_id"]) for answer in answers]
-    assert {job.upstream_id for job in jobs if job} == accepted
-    assert {job.state for job in jobs if job} <= {JobState.ACCEPTED, JobState.COMPLETED}
-    await until_ended(tmp_path)
 
 
 async def test_sigkill(vendor: Running, tmp_path: Path) -> None:

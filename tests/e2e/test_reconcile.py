@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from datetime import UTC, datetime
 
 import httpx
+from support.commands import reconcile
 from support.gateway import PROMPT, TENANT, Gateway, eventually
 from support.vendor import KEY, KLING
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from gateway.cli.main import app
 from gateway.sandbox import Fault
-
-
-async def reconcile(gateway: Gateway, redis_url: str, *words: str, answer: str | None = None) -> Result:
-    """Run the command beside the gateway."""
-    env = {
-        "GATEWAY_REDIS_URL": redis_url,
-        "SEGMIND_API_KEY": KEY,
-        "GATEWAY_UPSTREAM_URL": gateway.vendor.url,
-        "GATEWAY_HISTORY_URL": gateway.vendor.url,
-    }
-    command = ("reconcile", "--from", f"{datetime.now(UTC):%Y-%m-%d}", *words)
-    return await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input=answer, env=env))
 
 
 async def test_the_command(gateway: Gateway, redis_url: str) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
-from support.gateway import TENANT
-from support.ledger import entries
+from support.gateway import TENANT, eventually
+from support.ledger import CREDIT, entries
+from support.proxy import Fault, tcp_proxy
 from support.stage import Piece, Stage, stage_on
+from support.valkey import HOST
 
 from gateway.core.faultpoints import FaultPoint
 from gateway.core.job import Job, JobState
+from gateway.core.movements import Settlement
 from gateway.service.sweep import BEAT_TTL_S, ORPHANS_S
 from gateway.store import keys
 
@@ -120,6 +125,32 @@ async def test_r05_crash_after_the_record_before_our_answer(stage: Stage) -> Non
     assert (after.state, stage.accepted()) == (JobState.COMPLETED, 2)
 
 
+async def test_r23_crash_while_redis_is_away(stage: Stage, redis_url: str) -> None:
+    """The vendor has accepted, Redis is gone, the caller has 504 with the id; then the process dies: it is adopted."""
+    async with tcp_proxy(HOST, urlsplit(redis_url).port or 0) as proxy:
+        victim = await stage.start("api", GATEWAY_REDIS_URL=f"redis://{HOST}:{proxy.port}/0")
+        before = stage.accepted()
+        await stage.knobs(faults=[{"action": "delay", "on": ["submit"], "after": True, "delay_s": 1, "times": 1}])
+        sending = asyncio.create_task(stage.send(Piece("lost", PATH), victim))
+        await eventually(lambda: _reached(stage, before + 1))
+        proxy.fault = Fault.CUT
+        answer = await sending
+        assert answer is not None
+        said = answer.json()
+        assert (answer.status_code, said["code"]) == (504, "outcome_unknown")
+        await victim.child.kill()
+    job = await stage.store.jobs.find(TENANT, said["request_id"])
+    assert job is not None
+    assert (job.state, job.upstream_id) == (JobState.SENDING, None)
+    after, told = await _after(stage, job)
+    assert (told["job.unknown"], told["job.adopted"], told["job.ended"]) == (1, 1, 1)
+    assert (after.state, after.has_result, stage.accepted()) == (JobState.COMPLETED, True, before + 1)
+
+
+async def _reached(stage: Stage, count: int) -> bool:
+    return stage.accepted() >= count
+
+
 @pytest.mark.parametrize("point", [FaultPoint.BEFORE_END, FaultPoint.ENDED])
 async def test_r06_crash_during_settlement(stage: Stage, point: FaultPoint) -> None:
     """All of a settlement is there or nothing of it, and there is one, whoever settles again."""
@@ -133,5 +164,12 @@ async def test_r06_crash_during_settlement(stage: Stage, point: FaultPoint) -> N
     assert (job.state is JobState.COMPLETED, job.has_result, total.held == 0) == (settled, settled, settled)
     after, told = await _after(stage, job)
     assert (after.state, told["job.ended"]) == (JobState.COMPLETED, 0 if settled else 1)
-    ends = [entry["kind"] for entry in await entries(stage.store.client, TENANT) if entry["job"] == job_id]
-    assert ends.count("settle") == 1
+    before = await _money(stage)
+    again = Settlement(tenant=TENANT, job_id=job_id, state=JobState.COMPLETED, cost=2 * CREDIT)
+    assert (await stage.store.ledger.settle(again)).changed is False
+    assert await _money(stage) == before
+    assert [entry["kind"] for entry in before[1] if entry["job"] == job_id].count("settle") == 1
+
+
+async def _money(stage: Stage) -> tuple[object, list[dict[str, str]]]:
+    return await stage.store.jobs.windows(TENANT), await entries(stage.store.client, TENANT)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 from support.balancer import balancer
+from support.commands import command, line_with, serve_env, tenant_key
 from support.fleet import Fleet, Member, fleet_on
-from support.gateway import DEADLINE_S, TENANT, eventually
-from support.ledger import counters, entries, replayed
-from support.vendor import KLING
+from support.gateway import DEADLINE_S, PROMPT, TENANT, eventually
+from support.ledger import counters, entries, open_store, replayed
+from support.vendor import KEY, KLING
 
 from gateway.core.job import JobState
-from gateway.sandbox import Fault
+from gateway.sandbox import Fault, SandboxSettings
+from gateway.sandbox.server import Running, running
+from gateway.store.embedded import embedded_store, until_ended
 
 RATE = 50.0
 
@@ -104,6 +109,35 @@ async def test_r10_what_the_end_cuts_off_is_told_so(redis_url: str, tmp_path: Pa
         assert told_ids.items() <= logged.items()
 
 
+async def test_r10_sigterm_mid_submit(tmp_path: Path) -> None:
+    """SIGTERM while submits are under way: unready, each is answered and on record, no new ones; exit 0, no Valkey."""
+    async with running(SandboxSettings(api_keys=(KEY,), time_scale=600)) as vendor:
+        key = await tenant_key(tmp_path)
+        vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=2))
+        async with command("serve", **serve_env(vendor, tmp_path)) as process:
+            started = json.loads(await line_with(process, r'(.*"gateway.started".*)'))
+            url, readyz = started["url"], f"http://127.0.0.1:{started['ops_port']}/readyz"
+            async with httpx.AsyncClient(base_url=url, headers={"x-api-key": key}, trust_env=False, timeout=20) as http:
+                assert await eventually(lambda: _reads(http, readyz, 200))
+                under_way = [asyncio.create_task(http.post(f"/v2/{KLING}", json=PROMPT)) for _ in range(8)]
+                await eventually(lambda: _posted(vendor, 8))
+                process.send_signal(signal.SIGTERM)
+                assert await eventually(lambda: _reads(http, readyz, 503))
+                assert not any(task.done() for task in under_way)
+                answers = await asyncio.gather(*under_way)
+                with pytest.raises(httpx.ConnectError):
+                    await http.post(f"/v2/{KLING}", json=PROMPT)
+            assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
+        assert [answer.status_code for answer in answers] == [200] * 8
+        await until_ended(tmp_path)
+        accepted = {job["request_id"] for job in vendor.sandbox.accepted}
+        async with embedded_store(tmp_path) as url, open_store(url) as store:
+            jobs = [await store.jobs.find(TENANT, answer.json()["request_id"]) for answer in answers]
+        assert {job.upstream_id for job in jobs if job} == accepted
+        assert {job.state for job in jobs if job} <= {JobState.ACCEPTED, JobState.COMPLETED}
+        await until_ended(tmp_path)
+
+
 def _is_refusal(end: httpx.Response | Exception) -> bool:
     return isinstance(end, httpx.Response) and end.status_code == 503 and "retry-after" in end.headers
 
@@ -121,3 +155,11 @@ async def _answers(fleet: Fleet, url: str) -> bool:
         return (await fleet.http.get(url)).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+async def _reads(http: httpx.AsyncClient, url: str, status: int) -> bool:
+    return (await http.get(url)).status_code == status
+
+
+async def _posted(vendor: Running, count: int) -> bool:
+    return len(vendor.sandbox.calls) >= count

@@ -39,6 +39,8 @@ async def test_r31_settlement_goes_on_while_all_submits_are_refused(
         job = await gateway.ended(job_id)
         assert (job.state, job.has_result) == (JobState.COMPLETED, True)
         assert [(await gateway.post()).status_code for _ in range(10)] == [503] * 10
+        reads = [await gateway.http.get(f"/v2/requests/{job_id}{path}") for path in ("", "/status") * 10]
+        assert [read.status_code for read in reads] == [200] * len(reads)
         assert gateway.upstream_posts() == posted
         monkeypatch.undo()
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from support.fleet import Fleet, Member, fleet_on
 from support.gateway import TENANT
-from support.ledger import assert_audited
+from support.ledger import assert_audited, counters, empty_store, entries, replayed
 from support.ports import UNLIMITED
+from support.race import Load, race
 from support.vendor import KLING
 
 from gateway.core.tenant import TenantPolicy
@@ -22,6 +23,8 @@ ASKED: Final = 400
 HOLD: Final = 941_500_000
 GRANTED: Final = 137
 AT_ONCE: Final = 8
+EACH: Final = 2_500
+MANY_GRANTED: Final = 3_333
 
 
 async def test_r26_four_gateways_grant_what_the_budget_holds(redis_url: str, tmp_path: Path) -> None:
@@ -41,6 +44,17 @@ async def test_r26_four_gateways_grant_what_the_budget_holds(redis_url: str, tmp
         assert len(fleet.vendor.sandbox.accepted) == GRANTED
         assert await fleet.money() == (0, GRANTED * HOLD)
         await assert_audited(fleet.store.client)
+
+
+async def test_r26_ten_thousand_holds(redis_url: str) -> None:
+    """Four processes that ask for 10,000 holds are granted floor(budget / hold), to the one."""
+    async with empty_store(redis_url) as store:
+        credential = await store.caller(budgets={"day": MANY_GRANTED * HOLD + HOLD - 1}, concurrent_jobs=20_000)
+        answers = race(Load(redis_url, credential, EACH, HOLD), PROCESSES)
+        assert answers == {"admitted": MANY_GRANTED, "budget_exhausted": PROCESSES * EACH - MANY_GRANTED}
+        found = await counters(store.client, credential.tenant)
+        assert set(found.values()) == {MANY_GRANTED * HOLD}
+        assert replayed(await entries(store.client, credential.tenant)) == found
 
 
 async def _ask(fleet: Fleet, member: Member, todo: Iterator[int], answers: Counter[int]) -> None:

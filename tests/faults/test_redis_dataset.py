@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.commands import reconcile
 from support.gateway import PROMPT, TENANT, Gateway, eventually, gateway_on, settings_for
 from support.ledger import open_store
 from support.valkey import client_of, free_port, valkey_server
@@ -123,7 +125,7 @@ async def test_r25_found_unfit_later(redis_url: str) -> None:
 
 
 async def test_r35_an_older_snapshot(tmp_path: Path) -> None:
-    """A restored snapshot is told by the processes that saw more, with the tenant; `gateway check` knows it too."""
+    """The processes that saw more tell of a restored snapshot, by tenant; `reconcile` finds the job that it lost."""
     port, data, backup = free_port(), tmp_path / "data", tmp_path / "backup"
     with valkey_server(data, port=port) as url:
         async with gateway_on(url) as gateway:
@@ -147,6 +149,13 @@ async def test_r35_an_older_snapshot(tmp_path: Path) -> None:
                 assert noted is not None
                 assert TENANT in noted
                 assert (await gateway.post()).status_code == 200  # loud, and not the end of all work
+                _, lost, _ = gateway.accepted()
+
+                async def missed() -> list[str]:
+                    told = json.loads((await reconcile(gateway, url, "--json")).stdout)
+                    return [row["upstream_id"] for row in told["rows"] if row["what"] == "only_theirs"]
+
+                assert await eventually(missed) == [lost["request_id"]]
 
 
 @pytest.mark.parametrize("route", ["v2", "v1"])

@@ -127,7 +127,8 @@ class Due(Protocol):
     async def schedule(self, entries: Sequence[DueEntry], *, only_new: bool = False, only_sooner: bool = False) -> int:
         """Set when each job is due. Return how many were not queued.
 
-        With ``only_new`` a queued job stays where it is, unless it is late already and this puts it further ahead;
+        With ``only_new`` a queued job stays where it is, unless this puts it ahead and it is late already, or due so
+        late (ten minutes from now) that Redis's clock must have been set back since;
         with ``only_sooner`` unless this puts it ahead at all.
         """
 

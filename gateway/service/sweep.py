@@ -96,7 +96,7 @@ class Sweep:
             wanted = [
                 DueEntry(job.tenant, job.job_id, -age_s if age_s >= URGENT_AFTER_S else FIRST_POLL_S)
                 for job, age_s in aged
-                if age_s >= REPAIR_AFTER_S
+                if abs(age_s) >= REPAIR_AFTER_S  # a clock that was set back leaves jobs of the future
             ]
             found += await self._due.schedule(wanted, only_new=True)
         if found:

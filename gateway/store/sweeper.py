@@ -33,9 +33,15 @@ class RedisSweeper:
 
     async def turn(self, name: str, *, ttl_s: float) -> bool:
         """See `Sweeper.turn`."""
+        # A little shorter than the period, so that the process that had the last turn may have the next.
+        turn, for_ms = keys.turn(name), round(ttl_s * 900)
         with store_errors():
-            # A little shorter than the period, so that the process that had the last turn may have the next.
-            return bool(await self._client.set(keys.turn(name), b"1", nx=True, px=round(ttl_s * 900)))
+            if await self._client.set(turn, b"1", nx=True, px=for_ms):
+                return True
+            # A turn that has longer to go than any was taken before Redis's clock was set back.
+            if await self._client.pttl(turn) <= for_ms:
+                return False
+            return bool(await self._client.set(turn, b"1", xx=True, px=for_ms))
 
     async def orphans(self) -> list[DueEntry]:
         """See `Sweeper.orphans`."""

@@ -131,3 +131,13 @@ async def test_a_clock_that_was_set_back_stops_no_polls_for_hours(timed_store: P
     assert await timed_store.due.pace(1, per_second=10) == 0.1
     await timed_store.pass_time(-7200)
     assert await timed_store.due.pace(1, per_second=10) == 60 + 100 * 0.1 + 0.1
+
+
+async def test_a_clock_that_was_set_back_puts_no_job_off(store: Ports) -> None:
+    """What is due only since Redis's clock was set back is put ahead by the repair; what is due soon stays."""
+    astray, soon = entry(5), entry(300)
+    await store.due.schedule([astray])
+    await store.pass_time(-3600)
+    await store.due.schedule([soon])
+    await store.due.schedule([DueEntry(one.tenant, one.job_id, -1) for one in (astray, soon)], only_new=True)
+    assert ids(await claim(store)) == {astray.job_id}

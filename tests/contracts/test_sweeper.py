@@ -74,6 +74,13 @@ async def test_a_heartbeat_ends_by_itself(store: Ports) -> None:
     assert await store.sweeper.orphans() == [sent]
 
 
+async def test_a_turn_does_not_outlast_a_clock_that_was_set_back(store: Ports) -> None:
+    """Periodic work goes on when Redis's clock is set back, and is still one process's at a time."""
+    assert await store.sweeper.turn("sweep", ttl_s=60)
+    await store.pass_time(-3600)
+    assert [await store.sweeper.turn("sweep", ttl_s=60) for _ in range(2)] == [True, False]
+
+
 async def test_a_turn_goes_to_one_process(store: Ports) -> None:
     """Periodic work is done by whoever comes first, each kind has turns of its own, and the next one comes in time."""
     turns = [await store.sweeper.turn(name, ttl_s=60) for name in ("sweep", "sweep", "prune")]

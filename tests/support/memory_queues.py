@@ -29,7 +29,8 @@ class MemoryDue:
             job, at_ms = (entry.tenant, entry.job_id), now_ms + round(entry.due_in_s * 1000)
             queued_ms = self._at_ms.get(job)
             ahead = queued_ms is not None and at_ms < queued_ms
-            if queued_ms is not None and only_new and not (ahead and queued_ms <= now_ms):
+            astray = queued_ms is not None and not now_ms < queued_ms <= now_ms + 600_000
+            if queued_ms is not None and only_new and not (ahead and astray):
                 continue
             if queued_ms is not None and only_sooner and not ahead:
                 continue
@@ -75,9 +76,10 @@ class MemorySweeper:
 
     async def turn(self, name: str, *, ttl_s: float) -> bool:
         """See `Sweeper.turn`."""
-        if self._lasts("turn", name):
+        ends_us = self._memory.now_us + round(ttl_s * 0.9 * MICROSECONDS)
+        if self._memory.now_us < self._memory.until.get(("turn", name), 0) <= ends_us:
             return False
-        self._memory.until["turn", name] = self._memory.now_us + round(ttl_s * 0.9 * MICROSECONDS)
+        self._memory.until["turn", name] = ends_us
         return True
 
     async def orphans(self) -> Sequence[DueEntry]:

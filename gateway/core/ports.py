@@ -257,7 +257,8 @@ class Upstream(Protocol):
 
     Writes raise `UpstreamUnsent` (provably nothing left; `UpstreamHeldBack`: not even tried), `UpstreamRefused`
     (definitely not accepted) or `UpstreamAmbiguous` (anything after bytes may have left). Nothing here sends a POST
-    twice unless the first was provably unsent. Reads raise the same and `UpstreamInvalidResponse`.
+    twice unless the first was provably unsent, nor one that `CallContext.leaving` holds back. Reads raise the same and
+    `UpstreamInvalidResponse`.
     """
 
     def current_key(self) -> str:

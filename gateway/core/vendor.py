@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.job import VendorStatus
@@ -15,6 +15,8 @@ class CallContext:
 
     Attributes:
         upstream_key: Name of the company key that the job was sent with; empty: the current one.
+        leaving: Called by a write at the last moment, when its connection is there and no byte has left, at each
+            attempt. The `UpstreamHeldBack` that it raises ends the call, unsent.
     """
 
     tenant: str = ""
@@ -26,6 +28,7 @@ class CallContext:
     traceparent: str | None = None
     held: int | None = None
     upstream_key: str = ""
+    leaving: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

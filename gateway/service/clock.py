@@ -1,9 +1,19 @@
-"""The store's time in a process that can't trust its own."""
+"""Time: the store's, in a process that can't trust its own, and the time that a suspended machine did not see pass."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
+
+_COUNTS_SUSPENSION: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""On Linux CLOCK_MONOTONIC and the time for which the machine was suspended (clock_gettime(2)); elsewhere the former
+counts that itself, or nothing does."""
+
+
+def since_boot_s() -> float:
+    """Return seconds that only ever go forward, suspended or not."""
+    return time.clock_gettime(_COUNTS_SUSPENSION)
 
 
 class StoreClock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gateway.core.events import Alert
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
@@ -24,15 +24,23 @@ from gateway.errors import (
     UpstreamRefused,
     UpstreamUnsent,
 )
+from gateway.service.clock import since_boot_s
 from gateway.service.finish import ended
 from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
 from gateway.service.outbox import Outbox, Write
-from gateway.service.outcomes import JobRequest, Rejected, Uncertain
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
 from gateway.service.refusals import Verdict, judge
 from gateway.service.rules import Rules
+from gateway.service.sweep import BEAT_TTL_S
 
 T = TypeVar("T")
+STALE_AFTER_S: Final = 60.0
+"""A job leaves within so many seconds of being asked for, or not at all: its row is looked for among those made up to
+`adoption.LATER_S` after it, which is meant for the vendor's queues and for clocks too."""
+HELD_FOR_S: Final = BEAT_TTL_S / 2
+"""Nobody gives up a job sooner, whatever the policy: the heartbeat before it, one in BEAT_S, still vouches for it."""
+STALE_RETRY_S: Final = 1.0
 Call = Callable[[str, bytes, Mapping[str, str], CallContext], Awaitable[T]]
 
 
@@ -58,6 +66,7 @@ class Sending:
     doubts: Doubts
     owner: str
     faults: FaultPoints = NO_FAULTS
+    clock: Callable[[], float] = since_boot_s
 
     def admission(self, request: JobRequest, kind: JobKind) -> Admission:
         """Check the parameters and write down what admission needs.
@@ -89,7 +98,7 @@ class Sending:
 
     async def start(
         self, request: JobRequest, admission: Admission, call: Call[T]
-    ) -> Sent[T] | Admitted | Denied | Rejected | Uncertain:
+    ) -> Sent[T] | Submitted | Admitted | Denied | Rejected | Uncertain:
         """Admit and send, once; an `Admitted` was so before (``replayed``), and nothing was sent.
 
         Args:
@@ -100,10 +109,11 @@ class Sending:
         Raises:
             StoreUnavailable: The store did not confirm the hold; nothing was sent.
         """
+        asked_s = self.clock()
         decision = await self._admit(admission)
         if not isinstance(decision, Admitted) or decision.replayed:
             return decision
-        context = _context(decision, request)
+        context = _context(decision, request, lambda: self._refuse_stale(asked_s))
         try:
             answer = await self.gate.run(
                 context.tenant, lambda: call(request.model, request.body, request.headers, context)
@@ -114,6 +124,17 @@ class Sending:
             await self._doubt(decision, "sending was cut off")
             raise
         return Sent(decision, answer)
+
+    def _refuse_stale(self, asked_s: float) -> None:
+        """Keep a job from leaving that others may have released by now: this process, or its machine, stood still.
+
+        Raises:
+            UpstreamHeldBack: It was asked for too long ago; half the time is left to what the vendor takes.
+        """
+        within_s = max(HELD_FOR_S, min(STALE_AFTER_S, self.rules.policy.unknown_after_s / 2))
+        if self.clock() - asked_s > within_s:
+            detail = "it could not be sent in time after it was admitted, so it was not sent"
+            raise UpstreamHeldBack("overloaded", detail, retry_after_s=STALE_RETRY_S, limited_by="gateway")
 
     async def _admit(self, admission: Admission) -> Admitted | Denied | Rejected:
         """Admit; an admission whose answer is lost is undone as soon as the store answers.
@@ -156,10 +177,11 @@ class Sending:
             self.sink(Alert.of(replace(job, upstream_id=upstream_id), "job.record_lost", detail))
         return done
 
-    async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected:
+    async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected | Submitted:
         """Release the hold of a job that the vendor did not take.
 
         An answer that invites a retry forgets the idempotency key: the retry may be sent, since nothing was accepted.
+        A job that was given up on meanwhile, and has become something else, stays what it is, and that is the answer.
         """
         job = admitted.job
         if verdict.alert is not None:
@@ -175,6 +197,8 @@ class Sending:
         )
         done = await self.record(lambda: self.ledger.release(release))
         released = None if done is None else done.job
+        if released is not None and released.state is not JobState.REJECTED:
+            return Submitted(released, admitted.quota)
         if released is not None and done is not None and done.changed:
             self.sink(ended(released))
         quota = admitted.quota if released is None else admitted.quota.released(job.hold)
@@ -189,7 +213,9 @@ class Sending:
         code = "upstream_invalid_response" if unfit else "outcome_unknown"
         return Uncertain((done and done.job) or job, admitted.quota, code)
 
-    async def _failed(self, admitted: Admitted, error: UpstreamError, forget: str | None) -> Rejected | Uncertain:
+    async def _failed(
+        self, admitted: Admitted, error: UpstreamError, forget: str | None
+    ) -> Submitted | Rejected | Uncertain:
         """Record that a call did not go well: refused or provably unsent, else nobody knows what became of it."""
         if isinstance(error, UpstreamUnsent | UpstreamRefused):
             return await self._reject(admitted, judge(error), forget)
@@ -209,7 +235,7 @@ def rejected(verdict: Verdict, quota: Quota | None = None, job: Job | None = Non
     return Rejected(verdict.code, verdict.detail, verdict.limited_by, verdict.retry_after_s, job, quota)
 
 
-def _context(admitted: Admitted, request: JobRequest) -> CallContext:
+def _context(admitted: Admitted, request: JobRequest, leaving: Callable[[], None]) -> CallContext:
     """Say who a call is made for."""
     job = admitted.job
     return CallContext(
@@ -221,4 +247,5 @@ def _context(admitted: Admitted, request: JobRequest) -> CallContext:
         traceparent=request.traceparent,
         held=job.hold,
         upstream_key=job.upstream_key or "",
+        leaving=leaving,
     )

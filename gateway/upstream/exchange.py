@@ -157,7 +157,13 @@ class Exchange:
         body = _slices(call.body, self._faults) if sliced else call.body
         async with asyncio.timeout_at(deadline):
             return await self._transport.send(
-                call.method, call.url, headers=headers, body=body, timeouts=self._timeouts, read_s=call.read_s
+                call.method,
+                call.url,
+                headers=headers,
+                body=body,
+                timeouts=self._timeouts,
+                read_s=call.read_s,
+                leaving=call.context.leaving if call.write else None,
             )
 
     async def _drain(

@@ -64,10 +64,12 @@ def shows_up(operation: str, failure: BaseException | None, *, pool_full: bool =
 
     Down: it can't be reached, is silent for too long, or answers 502, 503 or 504. A refusal (4xx, 500 in the envelope)
     comes from a host that works. A single connection may break for many reasons, and a sync call waits for its model:
-    that one breaks off, or takes too long, says nothing.
+    that one breaks off, or takes too long, says nothing. Nor does what we held back ourselves.
     """
     if failure is None or isinstance(failure, UpstreamRefused):
         return True
+    if isinstance(failure, UpstreamHeldBack):
+        return None
     if isinstance(failure, UpstreamUnsent):
         return None if pool_full else False
     if not isinstance(failure, UpstreamAmbiguous):

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -70,6 +71,31 @@ class Timeouts:
     sync_total_s: float = 900.0
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request that can be kept from leaving at the last moment: it has its connection, and no byte is written.
+
+    Between that and the first byte there is one turn of the event loop.
+    """
+
+    leaving: Callable[[], None] | None = None
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request."""
+        if self.leaving is not None:
+            self.leaving()
+        return await super().send(conn)
+
+
+def _asking(leaving: Callable[[], None]) -> aiohttp.ClientMiddlewareType:
+    """Return what has a request ask whether it may leave."""
+
+    async def put(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        cast("_Request", request).leaving = leaving
+        return await handler(request)
+
+    return put
+
+
 class Transport:
     """Sends requests over a pool of connections. Follows no redirect, keeps no cookie, reads no environment.
 
@@ -95,7 +121,7 @@ class Transport:
         self._limits = limits
         self._context = verify or ssl.create_default_context(cafile=certifi.where())
         self._resolver = resolver
-        self._middlewares = middlewares
+        self._middlewares = tuple(middlewares)
         self._draw = draw
         self._session: aiohttp.ClientSession | None = None
 
@@ -108,6 +134,7 @@ class Transport:
         body: bytes | AsyncIterator[bytes],
         timeouts: Timeouts,
         read_s: float,
+        leaving: Callable[[], None] | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request; return as soon as the head of its answer is there.
 
@@ -118,6 +145,7 @@ class Transport:
             body: Whole or, with a ``content-length`` among the headers, in parts.
             timeouts: Of them, those of connecting.
             read_s: Longest silence, in seconds.
+            leaving: Called when the connection is there and no byte has left; what it raises ends the request.
 
         Raises:
             aiohttp.ClientError: As `gateway.upstream.failures` reads it.
@@ -133,6 +161,7 @@ class Transport:
             data=body or None,
             allow_redirects=False,
             timeout=_patience(timeouts.connect_s, timeouts.pool_s, read_s),
+            middlewares=self._middlewares if leaving is None else (*self._middlewares, _asking(leaving)),
         )
 
     async def aclose(self) -> None:
@@ -155,7 +184,7 @@ class Transport:
             headers=HEADERS,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=self._middlewares,
+            request_class=_Request,
             trust_env=False,
         )
 

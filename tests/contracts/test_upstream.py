@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Final, Literal
 
 import pytest
@@ -31,11 +32,11 @@ READS: Final = pytest.mark.parametrize("read", ["status", "result"])
 TAKES: Final = pytest.mark.parametrize("takes", [True, False])
 
 
-async def post(vendor: PlayedVendor, write: Write = "submit") -> str:
+async def post(vendor: PlayedVendor, write: Write = "submit", context: CallContext = CONTEXT) -> str:
     """Make a write; return the vendor's id."""
     if write == "submit":
-        return await vendor.client.submit(MODEL, BODY, {}, CONTEXT)
-    stream = await vendor.client.sync(MODEL, AT_ONCE, {}, CONTEXT)
+        return await vendor.client.submit(MODEL, BODY, {}, context)
+    stream = await vendor.client.sync(MODEL, AT_ONCE, {}, context)
     await stream.aclose()
     return stream.upstream_id or ""
 
@@ -76,6 +77,21 @@ async def test_what_never_left(vendor: PlayedVendor, write: Write) -> None:
         await post(vendor, write)
     assert not isinstance(caught.value, UpstreamHeldBack)
     assert (dict(vendor.took), vendor.posts) == ({}, 0)
+
+
+@WRITES
+async def test_what_may_not_leave(vendor: PlayedVendor, write: Write) -> None:
+    """A write whose time is over when it would leave is held back, and is not tried again."""
+    asked = []
+
+    def leaving() -> None:
+        asked.append(write)
+        raise UpstreamHeldBack("overloaded", "too late", retry_after_s=1)
+
+    with pytest.raises(UpstreamHeldBack):
+        await post(vendor, write, replace(CONTEXT, leaving=leaving))
+    assert (dict(vendor.took), vendor.posts, len(asked)) == ({}, 0, 1)
+    assert await post(vendor, write) in vendor.took
 
 
 @WRITES

@@ -36,7 +36,7 @@ COSTS = st.sampled_from((HOLD, HOLD, 7, 15))
 SPANS_S = st.sampled_from((10, 2, 20, 45, 120, 400, 1200))
 WORKS: st.SearchStrategy[Work] = st.sampled_from(ROUND)
 STRIKES: st.SearchStrategy[Strike] = st.sampled_from(
-    ("die before", "die after", "refuse", "lose the reply", "stall", "stall")
+    ("die before", "die after", "refuse", "lose the reply", "stall", "stall", "leave late")
 )
 TROUBLES: st.SearchStrategy[Trouble] = st.sampled_from(("lost", "limited", "missing", "stale", "garbage"))
 TWINS = st.builds(

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import orjson
 import pytest
 from support.memory_world import HOLD, MODEL, World
 
+from gateway.catalogue.loader import load_catalogue
+from gateway.core.job import JobState
 from gateway.core.movements import Admitted
 from gateway.core.policy import Policy
-from gateway.service.outcomes import JobRequest, Rejected
+from gateway.service.outcomes import JobRequest, Rejected, Submitted
+from gateway.service.sending import STALE_AFTER_S
+
+SENDING: Final = 2
+"""The call by which a job is sent, of those that a process makes for it; the first admits it."""
+KINDS: Final = pytest.mark.parametrize("prompt", ["async", "sync"])
 
 
 @pytest.fixture
@@ -36,3 +44,61 @@ def test_a_quote_tells_what_a_submit_would_be_told(world: World) -> None:
     refused = world.do(process.submits.quote(request(world)))
     assert (isinstance(refused, Rejected), refused.code, refused.retry_after_s) == (True, "draining", 1)
     assert not world.jobs()
+
+
+def stands_still(world: World, prompt: str, seconds: float) -> None:
+    """Have a process stand still between the admission of a job and its POST, while the other one does its work."""
+    process, other = world.processes
+    process.border.arm(SENDING, "leave late")
+    world.ask(process, "one", prompt, "key")
+    end_s = world.now_s() + seconds
+    while world.now_s() < end_s:
+        world.pass_time(min(15, end_s - world.now_s()))
+        world.work(other, "beat", "orphans", "adopt")
+
+
+@KINDS
+def test_what_was_admitted_too_long_ago_does_not_leave(world: World, prompt: str) -> None:
+    """A process that stood still for too long sends nothing: the hold is released, and the key may be used again."""
+    stands_still(world, prompt, STALE_AFTER_S + 1)
+    assert [job.state for job in world.jobs()] == [JobState.UNKNOWN]
+    world.resume(world.processes[0])
+    (ask,) = world.asks
+    assert isinstance(ask.outcome, Rejected)
+    assert (ask.outcome.code, ask.outcome.limited_by, ask.outcome.retry_after_s) == ("overloaded", "gateway", 1)
+    assert (world.vendor.jobs, [job.state for job in world.jobs()]) == ([], [JobState.REJECTED])
+
+    world.send(world.processes[0], ask)
+    assert len(world.vendor.jobs) == 1
+
+
+@KINDS
+def test_a_short_pause_does_no_harm(world: World, prompt: str) -> None:
+    """A job that was given up on, but can't have been ended by anybody, is sent, and is found by its own process."""
+    stands_still(world, prompt, STALE_AFTER_S)
+    world.resume(world.processes[0])
+    ((made,), (job,)) = world.vendor.jobs, world.jobs()
+    assert job.upstream_id == made.id
+    assert job.state is (JobState.COMPLETED if prompt == "sync" else JobState.ACCEPTED)
+
+
+@KINDS
+@pytest.mark.parametrize("readable", [True, False], ids=["by the evidence", "by policy"])
+def test_a_job_that_was_ended_meanwhile_is_never_sent(world: World, prompt: str, readable: bool) -> None:
+    """Whatever the fleet made of the job stays, once, and its caller hears of it."""
+    world.vendor.readable = readable
+    stands_still(world, prompt, 2 * world.policy.unknown_after_s)
+    (ended,) = world.jobs()
+    assert ended.state is (JobState.REJECTED if readable else JobState.EXPIRED)
+    world.resume(world.processes[0])
+    assert (world.vendor.jobs, world.jobs()) == ([], [ended])
+    (ask,) = world.asks
+    assert isinstance(ask.outcome, Rejected if readable else Submitted)
+
+
+def test_a_shorter_search_leaves_less_time(world: World) -> None:
+    """Where a job may be released sooner, it must have left sooner."""
+    world.rules.replace(Policy(unknown_after_s=40), load_catalogue())
+    stands_still(world, "async", 21)
+    world.resume(world.processes[0])
+    assert world.vendor.jobs == []

@@ -36,7 +36,7 @@ from gateway.service.track import Tracker
 from gateway.service.watchlist import Watchlist
 
 P = TypeVar("P")
-Strike = Literal["die before", "die after", "refuse", "lose the reply", "stall"]
+Strike = Literal["die before", "die after", "refuse", "lose the reply", "stall", "leave late"]
 Work = Literal["beat", "outbox", "watchlist", "track", "orphans", "repair", "adopt"]
 
 
@@ -60,7 +60,8 @@ class Border:
     async def call(self, act: Callable[[], Awaitable[Any]], *, store: bool) -> Any:  # noqa: ANN401 as the port says
         """Make one call; a store may fail before it, or after it without anybody being told, and work may be paused.
 
-        It is paused before a call to the store, and after one to the vendor, whose answer it then learns late.
+        It is paused before a call to the store, and after one to the vendor, whose answer it then learns late; or
+        before that one, which then leaves late.
         """
         self._check()
         self._calls += 1
@@ -68,7 +69,7 @@ class Border:
         if strike == "die before":
             self.alive = False
         self._check()
-        if strike == "stall" and store:
+        if (strike == "stall" and store) or (strike == "leave late" and not store):
             await self._pause()
         if strike == "refuse" and store:
             raise StoreUnavailable("down")
@@ -145,7 +146,7 @@ class Process:
         finisher = Finisher(ledger, jobs, learner, owing, sink)
         pace = Pace(self._port(store.pacing), rules, clock)
         gate = Gate(upstream, Account(upstream, sink, clock), pace)
-        sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name)
+        sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name, clock=clock)
         self.submits = SubmitService(sending, self._watchlist)
         self.calls = SyncService(sending, finisher, jobs, Room(MIB))
         store_clock, throttle = StoreClock(clock, clock), Throttle(8, clock)

@@ -220,6 +220,8 @@ class MemoryVendor:
         plan = self.plans.popleft() if self.plans else Plan()
         if plan.answer == "unsent":
             raise UpstreamUnsent("no connection")
+        if context.leaving is not None:
+            context.leaving()
         self.posts[context.job_id] += 1
         number = len(self.jobs) + len(self._late)
         late_s = plan.late_s if plan.unclear else 0.0

@@ -27,6 +27,7 @@ from gateway.upstream.transport import Limits, Timeouts
         ("submit", None, True),
         *(("submit", UpstreamRefused(status, "x"), True) for status in (400, 401, 403, 404, 406, 410, 422, 429, 500)),
         ("submit", UpstreamUnsent("refused"), False),
+        ("submit", UpstreamHeldBack("overloaded", "too late", retry_after_s=1), None),
         *(("submit", UpstreamAmbiguous("x", status=status), False) for status in (502, 503, 504)),
         ("submit", UpstreamAmbiguous("x", status=500), None),
         ("submit", UpstreamAmbiguous("no id", status=200), None),

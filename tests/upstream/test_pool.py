@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from support.raw_upstream import RawUpstream, answers, drops, hangs, raw_upstream
 from support.upstream_client import CONTEXT, MODEL, Bench
 
-from gateway.errors import UpstreamAmbiguous
+from gateway.errors import UpstreamAmbiguous, UpstreamHeldBack
 from gateway.upstream.transport import RENEWED, Limits, Timeouts
 
 ACCEPTS = answers(200, {"request_id": "v-1", "status": "QUEUED"})
@@ -145,3 +145,39 @@ async def test_a_cancelled_call_emits_its_event(made: Bench, vendor: RawUpstream
         await task
     assert [(call.outcome, call.error) for call in made.calls] == [("ambiguous", "cancelled")]
     assert len(pool(made)._acquired) == 0
+
+
+async def test_a_post_asks_at_the_last_moment(opened: Callable[..., Bench], vendor: RawUpstream) -> None:
+    """Whether it may leave is asked once it has its connection, and not before; a read never asks."""
+    made = opened(vendor.url, limits=Limits(connections=1))
+    connections: list[int] = []
+    free = asyncio.Event()
+
+    def leaving() -> None:
+        connections.append(vendor.connections)
+        if not free.is_set():
+            raise UpstreamHeldBack("overloaded", "too late", retry_after_s=1)
+
+    context = replace(CONTEXT, leaving=leaving)
+
+    async def holds(writer: asyncio.StreamWriter) -> None:
+        await free.wait()
+        await ACCEPTS(writer)
+
+    vendor.reply = holds
+    first = asyncio.create_task(made.client.submit(MODEL, b"{}", {}, CONTEXT))
+    await vendor.arrived.wait()
+    second = asyncio.create_task(made.client.submit(MODEL, b"{}", {}, context))
+    await asyncio.sleep(0)
+    assert (connections, second.done()) == ([], False), "it waits for a connection"
+    free.set()
+    assert [await first, await second] == ["v-1", "v-1"]
+    assert connections == [1]
+
+    free.clear()
+    with pytest.raises(UpstreamHeldBack):
+        await made.client.submit(MODEL, b"{}", {}, context)
+    vendor.reply = answers(200, {"request_id": "v-1", "status": "QUEUED"})
+    await made.client.status("v-1", context)
+    assert (len(vendor.requests), made.pauses, made.client.wait_s("inference")) == (3, [], 0)
+    assert connections == [1, 1]

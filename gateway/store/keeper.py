@@ -6,7 +6,9 @@ environment), so that it outlives whichever process happened to start it::
     python -I -S keeper.py USERS_LOCK SOCKET SERVER_LOCK_FD COMMAND...
 
 It forks at once. The foreground process ends with 0 as soon as the server answers and with 1 when the server refuses
-to start; the one in the background stays, is nobody's child, and stops the server when the users' lock is free.
+to start; the one in the background stays, is nobody's child, and stops the server when the users' lock is free. A
+server that has served once is started again for as long as it takes: a full disk ends it, and all others until it has
+room again.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import time
 POLL_S = 0.1
 START_POLL_S = 0.01
 RESTART_PAUSE_S = 0.2
+REFUSED_PAUSE_S = 1.0
 STOP_TIMEOUT_S = 10.0
 PING_TIMEOUT_S = 1.0
 
@@ -57,13 +60,17 @@ def main(users_path: str, socket_path: str, server_lock: str, *command: str) -> 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     users = os.open(users_path, os.O_RDWR)
-    while _serve(users, socket_path, int(server_lock), command, report):
-        time.sleep(RESTART_PAUSE_S)
+    served = _serve(users, socket_path, int(server_lock), command, report)
+    pause_s = RESTART_PAUSE_S
+    while served and not try_lock(users, fcntl.LOCK_EX):
+        time.sleep(pause_s)
+        again = _serve(users, socket_path, int(server_lock), command, report)
+        pause_s = RESTART_PAUSE_S if again else REFUSED_PAUSE_S
     return 0
 
 
 def _serve(users: int, socket_path: str, server_lock: int, command: tuple[str, ...], report: int) -> bool:
-    """Run the server once; True if it ended by itself after it had served, so that it is to be started again."""
+    """Run the server until it or its last user has gone, whose lock is ours then; True if it has served."""
     # The server holds the lock too: if the keeper is killed, no second server can start on the same data.
     server = subprocess.Popen(command, pass_fds=[server_lock])  # noqa: S603  # the command is our parent's
     served = False
@@ -72,13 +79,13 @@ def _serve(users: int, socket_path: str, server_lock: int, command: tuple[str, .
             # Not waiting for the lock, since a waiting writer may hold back new readers on some systems. Once it is
             # ours it stays ours: a process that comes now waits for our end, then starts a server of its own.
             if try_lock(users, fcntl.LOCK_EX):
-                return False
+                return served
             if not served and answers(socket_path):
                 served = True
                 with contextlib.suppress(BrokenPipeError):  # whoever started us may have given up
                     os.write(report, b"1")
             time.sleep(POLL_S if served else START_POLL_S)
-        return served and not try_lock(users, fcntl.LOCK_EX)
+        return served
     finally:
         _stop(server)
 

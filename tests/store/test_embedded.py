@@ -15,6 +15,7 @@ from redis import Redis
 from support.valkey import wait_until
 
 from gateway.errors import ConfigError, StoreUnavailable
+from gateway.store import keeper
 from gateway.store.embedded import SOCKET_PATH_MAX_BYTES, embedded_store
 
 USER = """
@@ -151,6 +152,18 @@ async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
             os.kill(first, signal.SIGKILL)
             wait_until(lambda: server_pid(url) != first, tmp_path / "valkey.log")
             assert client.get("spent") == b"42"
+
+
+async def test_a_server_that_can_not_start_for_a_while_comes_back(tmp_path: Path) -> None:
+    """What keeps the server from starting, as a full disk does, ends nothing for good: it is tried until it goes."""
+    async with embedded_store(tmp_path) as url:
+        manifest, log = tmp_path / "appendonlydir" / "appendonly.aof.manifest", tmp_path / "valkey.log"
+        written = manifest.read_text()
+        manifest.write_text("damaged\n")
+        os.kill(server_pid(url), signal.SIGKILL)
+        wait_until(lambda: log.read_text().count("Invalid AOF manifest") >= 2, log)
+        manifest.write_text(written)
+        wait_until(lambda: keeper.answers(str(tmp_path / "valkey.sock")), log)
 
 
 async def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:

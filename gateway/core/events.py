@@ -41,6 +41,7 @@ AlertName = Literal[
     "tracing.failed",
     "upstream.auth_failed",
     "upstream.credits_exhausted",
+    "upstream.key_unreadable",
     "upstream.team_limit",
     "webhook.disabled",
     "webhook.error",

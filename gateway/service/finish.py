@@ -106,7 +106,7 @@ class Finisher:
         settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=cost, reason=reason)
         done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed:
-            what = "its hold was charged, compare with the vendor's history" if cost is None else "its result is lost"
+            what = "compare its charge with the vendor's history" if cost is None else "its result is lost"
             self._alert(job, "job.expired", f"{reason}; {what}")
         return self._report(done)
 

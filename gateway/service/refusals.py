@@ -17,6 +17,8 @@ MOST_S = 120
 RETRY_AFTER_S = 30
 """When to ask again after an outage that a person has to end (a wrong key, an empty account)."""
 
+_NEW_KEY: Final = "put a key that the vendor takes into SEGMIND_API_KEY_FILE, or SEGMIND_API_KEY and restart"
+_MORE: Final = "raise it at the vendor: jobs go on by themselves"
 _WORDS_OF_TYPE = ("content type", "content-type", "media type", "not acceptable")
 _WORDS_OF_TEAM = ("team", "spend limit", "spending limit", "monthly limit")
 
@@ -40,6 +42,7 @@ class Verdict:
     Attributes:
         retry_after_s: Set where the same request may succeed later: its idempotency key is then forgotten.
         alert: Name of the alert that operators get, if this is theirs to mend.
+        to_do: What they are told of it, and tenants are not.
     """
 
     code: str
@@ -47,6 +50,7 @@ class Verdict:
     limited_by: str | None = None
     retry_after_s: int | None = None
     alert: AlertName | None = None
+    to_do: str = ""
 
 
 def judge(refusal: Refused | UpstreamRefused | UpstreamUnsent) -> Verdict:
@@ -67,7 +71,7 @@ def _answered(refusal: UpstreamRefused) -> Verdict:
         return Verdict("upstream_rate_limited", refusal.detail, "upstream", refusal.retry_after_s or 5)
     if refusal.status == 401:  # noqa: PLR2004 HTTP
         detail = "the gateway's own key was refused by the vendor; its operators have been alerted"
-        return Verdict(WRONG_KEY, detail, "upstream", RETRY_AFTER_S, "upstream.auth_failed")
+        return Verdict(WRONG_KEY, detail, "upstream", RETRY_AFTER_S, "upstream.auth_failed", _NEW_KEY)
     if refusal.status == 406:  # noqa: PLR2004 HTTP
         return _not_acceptable(refusal.detail)
     code = _CODES.get(refusal.status, "upstream_error")
@@ -78,9 +82,9 @@ def _not_acceptable(detail: str) -> Verdict:
     said = detail.lower()
     if any(word in said for word in _WORDS_OF_TEAM):
         what = "the spend limit of the company's team at the vendor is reached"
-        return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.team_limit")
+        return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.team_limit", _MORE)
     if any(word in said for word in _WORDS_OF_TYPE):
         return Verdict("unsupported_media_type", detail)
     # We send JSON only, so words that we don't know are about money, and operators should see them.
     what = "the company's account at the vendor has no credits left"
-    return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted")
+    return Verdict(NO_CREDITS, what, "upstream", RETRY_AFTER_S, "upstream.credits_exhausted", _MORE)

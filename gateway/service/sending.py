@@ -185,7 +185,8 @@ class Sending:
         """
         job = admitted.job
         if verdict.alert is not None:
-            self.sink(Alert.of(job, verdict.alert, verdict.detail))
+            said = f"{verdict.detail} (key {job.upstream_key}); {verdict.to_do}"
+            self.sink(Alert.of(job, verdict.alert, said))
         release = Release(
             tenant=job.tenant,
             job_id=job.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from multidict import CIMultiDict
@@ -46,6 +46,10 @@ def parse_keys(text: str) -> dict[str, Secret]:
     return found
 
 
+def _forget(_detail: str) -> None:
+    """Tell nobody."""
+
+
 class KeyRing:
     """The company's keys by name: those that are given, and those in a file that is read again when it changes.
 
@@ -56,16 +60,26 @@ class KeyRing:
         path: File that holds keys (`parse_keys`); its first is the current one. It is read again when its inode, size
             or modification time changes; while it is missing or holds no key, the last ones stay.
         current: Name of the key for new jobs, where there is no file.
+        tell: Told why the file can't be used, once for as long as it can't.
 
     Raises:
         ConfigError: No usable key, or none of that name.
     """
 
-    def __init__(self, keys: Mapping[str, Secret], *, path: Path | None = None, current: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, Secret],
+        *,
+        path: Path | None = None,
+        current: str = DEFAULT,
+        tell: Callable[[str], None] = _forget,
+    ) -> None:
         self._keys = {name: Secret(_checked(name, secret.reveal())) for name, secret in keys.items()}
         self._fixed = frozenset(self._keys)
         self._former: deque[Secret] = deque(maxlen=_MAX_REMEMBERED)
         self._path = path
+        self._tell = tell
+        self._told = False
         self._stamp: _Stamp | None = None
         self._current = current
         self._refresh()
@@ -110,12 +124,23 @@ class KeyRing:
             status = self._path.stat()
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
             if stamp == self._stamp:
+                self._told = False
                 return
             found = parse_keys(self._path.read_text("ascii"))
-        except (OSError, ValueError, ConfigError):
+        except (OSError, ValueError, ConfigError) as exc:
+            self._complain(exc)
             return
-        self._stamp = stamp
+        self._stamp, self._told = stamp, False
         self._adopt(found)
+
+    def _complain(self, exc: Exception) -> None:
+        """Tell of it, unless that was done, or no key was ever read: then nothing starts."""
+        if self._stamp is not None and not self._told:
+            self._told = True
+            why = (
+                exc.strerror if isinstance(exc, OSError) else str(exc) if isinstance(exc, ConfigError) else "not ASCII"
+            )
+            self._tell(f"{self._path}: {why}; {self._current} stays in force")
 
     def _adopt(self, found: Mapping[str, Secret]) -> None:
         for name, key in found.items():

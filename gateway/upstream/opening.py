@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 
 from gateway.config import Settings
+from gateway.core.events import Alert
 from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
 from gateway.errors import ConfigError
@@ -44,7 +45,12 @@ def open_upstream(
         base_url=settings.upstream_url,
         storage_url=settings.storage_url,
         history_url=settings.history_url,
-        keys=KeyRing(given, path=settings.segmind_api_key_file, current=next(iter(given), DEFAULT)),
+        keys=KeyRing(
+            given,
+            path=settings.segmind_api_key_file,
+            current=next(iter(given), DEFAULT),
+            tell=lambda detail: sink(Alert(event="upstream.key_unreadable", detail=detail)),
+        ),
         sink=sink,
         faults=faults,
         learn_balance=learn_balance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -80,7 +81,9 @@ async def test_lines_and_metrics_of_a_mixed_run_agree(gateway: Gateway) -> None:
     states = {line["state"] for line in lines if line["event"] == "job.ended"}
     assert states == {"COMPLETED", "FAILED", "REJECTED"}
     assert len({line["status"] for line in lines if line["event"] == "http.request"}) >= 5
-    assert "upstream.auth_failed" in {line["event"] for line in lines}
+    (refused,) = [line["detail"] for line in lines if line["event"] == "upstream.auth_failed"]
+    assert "SEGMIND_API_KEY_FILE" in refused  # what to do, and below with which key
+    assert re.search(r"\(key [a-z0-9-]+\)", refused)
 
 
 async def test_redis_latency_and_readiness_are_shown(gateway: Gateway) -> None:

@@ -79,12 +79,21 @@ def test_a_file_without_a_key_changes_nothing(tmp_path: Path, text: str) -> None
     """While the file is half-written, empty or gone, the last key stays."""
     path = tmp_path / "key"
     path.write_text(OLD)
-    ring = KeyRing({}, path=path)
+    told: list[str] = []
+    ring = KeyRing({}, path=path, tell=told.append)
     name = ring.current
     rewrite(path, text)
-    assert ring.current == name
+    assert ring.current == ring.current == name
     path.unlink()
     assert ring.secret(ring.current).reveal() == OLD
+    assert len(told) == 1  # by a rotation that did not take nobody may be surprised when the old key is revoked
+    assert str(path) in told[0]
+    assert not text.strip() or text not in told[0]
+    rewrite(path, NEW)
+    assert ring.secret(ring.current).reveal() == NEW
+    path.unlink()
+    assert ring.current
+    assert len(told) == 2
 
 
 def test_many_rotations_stay_bounded(tmp_path: Path) -> None:

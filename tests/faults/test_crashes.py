@@ -130,7 +130,7 @@ async def test_r23_crash_while_redis_is_away(stage: Stage, redis_url: str) -> No
     async with tcp_proxy(HOST, urlsplit(redis_url).port or 0) as proxy:
         victim = await stage.start("api", GATEWAY_REDIS_URL=f"redis://{HOST}:{proxy.port}/0")
         before = stage.accepted()
-        await stage.knobs(faults=[{"action": "delay", "on": ["submit"], "after": True, "delay_s": 1, "times": 1}])
+        await stage.knobs(faults=[{"action": "delay", "on": ["submit"], "after": True, "delay_s": 2, "times": 1}])
         sending = asyncio.create_task(stage.send(Piece("lost", PATH), victim))
         await eventually(lambda: _reached(stage, before + 1))
         proxy.fault = Fault.CUT

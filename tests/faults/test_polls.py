@@ -173,7 +173,8 @@ async def test_r19_a_job_that_the_vendor_denies(redis_url: str) -> None:
 async def test_r20_processing_for_ever(redis_url: str) -> None:
     """Alerts at three times the expected latency and at 50 minutes, one each; the hold stands, and the job goes on."""
     async with two_gateways(redis_url, time_scale=1.0) as (gateway, _, told):
-        gateway.vendor.sandbox.faults.add(NEVER_ENDS)
+        # Answers take so long that both processes have asked before either hears.
+        gateway.vendor.sandbox.faults.add(NEVER_ENDS, Fault(action="delay", on=("status",), delay_s=0.7))
         submitted = (await gateway.post()).json()
         job_id, age_s = submitted["request_id"], 0.0
         gateway.vendor.sandbox.jobs[0].queue_s = 0.0  # by the vendor's own clock it is young all the time

@@ -48,9 +48,9 @@ async def test_r11_unreachable(redis_url: str, what: str) -> None:
 
 async def test_r11_no_free_connection(redis_url: str) -> None:
     """A submit that finds every connection taken is released, and the one that has it is not disturbed."""
-    short: dict[str, Any] = {"upstream_pool_timeout_seconds": 0.1, "upstream_connect_timeout_seconds": 0.1}
+    short: dict[str, Any] = {"upstream_pool_timeout_seconds": 0.1, "upstream_connect_timeout_seconds": 0.5}
     async with gateway_on(redis_url, upstream_connections=1, **short) as gateway:
-        gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=4, times=1))
+        gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=6, times=1))
         holder = asyncio.create_task(gateway.post())
         await eventually(lambda: _sent(gateway))
         job_id = await _released(gateway, await gateway.post(idempotency_key="k"))

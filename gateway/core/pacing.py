@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final, Literal, Protocol
 
 CallKind = Literal["jobs", "polls"]
@@ -93,19 +94,18 @@ def share(requests_a_minute: int, pressure: Pressure) -> Share:
     """Return the buckets, such that no minute has more requests than that, however they come."""
     burst = 1 + int(requests_a_minute * _AT_ONCE)
     rate, kept = requests_a_minute - burst + 1, max(1, burst // 2)
-    demands = [_demand(asked, pressure, rate) for asked in pressure.asked.values()]
+    demands = [_demand(asked, pressure) for asked in pressure.asked.values()]
     level = fair_level([*demands, rate * _NEWCOMER], rate)
     return Share(
         interval_us=-(-_MINUTE_US // rate),
         burst=burst,
         kept=kept,
         own_interval_us=round(_MINUTE_US / level),
-        own_burst=max(1, (burst - kept) // max(1, len(demands))),
+        own_burst=max(1, ceil((burst - kept) * level / rate)),
     )
 
 
-def _demand(asked: Asked, pressure: Pressure, rate: float) -> float:
-    """Estimate what a tenant asks for a minute; of one that has just come, its equal share at least."""
+def _demand(asked: Asked, pressure: Pressure) -> float:
+    """Estimate what a tenant asks for a minute, by what it asked for in the last ten seconds."""
     lately = asked.now + asked.before * max(0.0, 1 - pressure.elapsed_s / WINDOW_S)
-    estimate = lately * _GROWTH * _MINUTE_S / WINDOW_S
-    return estimate if asked.before else max(estimate, rate / len(pressure.asked))
+    return lately * _GROWTH * _MINUTE_S / WINDOW_S

@@ -51,16 +51,16 @@ async def vendor(timed_store: Ports) -> Vendor:
 async def played(
     vendor: Vendor, per_minute: dict[str, float], lasts_s: float, from_s: float = 0.0
 ) -> dict[str, list[float]]:
-    """Have tenants ask at even intervals; return when each was let through."""
+    """Have tenants ask at even intervals; return when each was let through. Of ``name-*`` each ask is another one's."""
     moments = sorted(
-        (from_s + number * 60 / rate, tenant)
+        (from_s + number * 60 / rate, tenant, tenant.replace("*", str(number)))
         for tenant, rate in per_minute.items()
         for number in range(int(lasts_s * rate / 60))
     )
     granted: dict[str, list[float]] = {tenant: [] for tenant in per_minute}
-    for now_s, tenant in moments:
+    for now_s, tenant, name in moments:
         await vendor.at(now_s)
-        if await vendor.ask(tenant) == 0:
+        if await vendor.ask(name) == 0:
             granted[tenant].append(now_s)
     return granted
 
@@ -78,6 +78,14 @@ async def test_ten_to_one(vendor: Vendor) -> None:
     assert len(granted["small"]) == 72
     assert 0.9 * 30 * 3 <= len(granted["flood"]) <= 36 * 3
     assert most_in_a_minute(granted["flood"] + granted["small"]) <= 60
+
+
+async def test_among_fifty_that_are_nearly_idle(vendor: Vendor) -> None:
+    """Fifty tenants that ask once a minute have what they ask for, and are not taken for fifty that will flood."""
+    vendor.limit = 300
+    granted = await played(vendor, {"idle-*": 50, "flood": 900, "small": 90}, 60)
+    assert (len(granted["idle-*"]), len(granted["small"])) == (50, 90)
+    assert len(granted["flood"]) >= 300 * 0.9 - 50 - 90
 
 
 async def test_both_ask_for_more_than_half(vendor: Vendor) -> None:

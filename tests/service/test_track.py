@@ -166,6 +166,16 @@ async def test_a_lost_entry_is_repaired(rig: Rig, replica: Replica) -> None:
     assert rig.alerts() == ["tracker.repaired"]
 
 
+async def test_jobs_go_on_after_the_stores_clock_was_set_back(rig: Rig) -> None:
+    """Jobs of the future, due in the future, are polled again with the next round of the sweep."""
+    job = await rig.start(due_in_s=60)
+    await rig.store.pass_time(-3600)
+    await sweep(rig).repair()
+    await rig.store.pass_time(2)
+    claimed = await rig.store.due.claim(limit=16, lease_s=LEASE_S)
+    assert [entry.job_id for entry in claimed.entries] == [job.id]
+
+
 async def test_what_is_near_the_vendors_hour_goes_first(rig: Rig) -> None:
     """Of many late jobs, those whose record the vendor will drop soon are claimed first, the oldest before all."""
     rig.vendor.sandbox.faults.add(Fault(action="outcome", outcome="PROCESSING"))

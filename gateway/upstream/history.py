@@ -182,7 +182,7 @@ def _is_zoneless(said: Mapping[str, Any]) -> bool:
 
 def _row(said: Mapping[str, Any]) -> HistoryRow:
     model, status = said.get("model_name"), said.get("model_status")
-    model = model if isinstance(model, str) else ""
+    model = model if isinstance(model, str) and model.isprintable() else ""  # an operator may book it, and reads it
     return HistoryRow(
         request_id=said["request_id"],
         model=model,

@@ -157,6 +157,12 @@ def test_status_and_cost(fields: dict[str, Any], expected: tuple[str, int | None
     assert (one.status, one.cost) == expected
 
 
+@pytest.mark.parametrize("name", [7, None, "cut \ud83d", "m\x1b[2J"])
+def test_a_models_name_that_is_none(name: object) -> None:
+    """A name that could not be stored, or would move a terminal's cursor, is no name."""
+    assert [one.model for one in listed(row(model_name=name)).rows] == [""]
+
+
 async def read(pages: Sequence[Page], *, probe: Page | None = None) -> tuple[History, list[dict[str, str]]]:
     """Read a history of some pages; return it with the queries that were made. What lies beyond is an empty page."""
     asked: list[dict[str, str]] = []

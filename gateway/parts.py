@@ -52,6 +52,7 @@ from gateway.store.connect import RedisClient
 from gateway.store.doubts import RedisDoubts
 from gateway.store.due import RedisDue
 from gateway.store.epoch import EpochGuard
+from gateway.store.index import RedisIndex
 from gateway.store.jobs import RedisJobs
 from gateway.store.learned import RedisExperience
 from gateway.store.ledger import RedisLedger
@@ -247,12 +248,13 @@ def tracking(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Dra
 def accounting(parts: Parts) -> list[Work]:
     """List what keeps the books: old entries folded, and the vendor's own list compared daily."""
     ledgers = RedisLedgers(parts.client, parts.scripts, parts.library)
+    index = RedisIndex(parts.scripts, parts.library)
     adjustments = RedisAdjustments(parts.scripts, parts.library, parts.doubts)
     reconciler = Reconciler(parts.upstream, ledgers, parts.doubts, adjustments)
     daily = DailyReconciliation(
         reconciler=reconciler, sweeper=parts.sweeper, rules=parts.rules, sink=parts.sink, clock=parts.clock
     )
-    return [Trimmer(ledgers, parts.sweeper, parts.rules).run, daily.run]
+    return [Trimmer(ledgers, index, parts.sweeper, parts.rules).run, daily.run]
 
 
 def delivering(parts: Parts, settings: Settings, stack: AsyncExitStack, drain: Drain) -> list[Work]:

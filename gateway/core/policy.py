@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import time
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.core.credits import MAX_NANO, NANO
 
@@ -15,6 +15,8 @@ MediaUrls = Literal["public_https", "any"]
 
 _DAY_S = 86_400
 LEDGER_MIN_S = 32 * _DAY_S
+KEY_LIFE_S: Final = 72 * 3600
+"""Seconds for which an idempotency key stands for its job, and a job that was refused at once is kept for it."""
 _DURABILITY = re.compile(r"none|waitaof|wait:[1-9]")
 
 
@@ -27,7 +29,8 @@ class Policy:
         default_hold: Nanocredits.
         unknown_jobs: What becomes of a job whose outcome is unknown when the vendor's history can't be read.
         unknown_after_s: Seconds without a trace in a readable history after which an unknown job is released.
-        result_ttl_s: Seconds that a result is kept; `job_ttl_s` those that the job stays listed.
+        result_ttl_s: Seconds that a result is kept; `job_ttl_s` those that the job stays listed; one that
+            was refused at once stays for `KEY_LIFE_S`.
         ledger_ttl_s: Seconds that ledger entries are kept; older ones are folded into an opening balance.
         media_urls: Which URLs may stand in a model's parameters.
         alerts: Percentages of a budget at which its alert fires, rising.

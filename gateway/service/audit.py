@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 from gateway.core.audit import Books, Difference, Ended, Opening, Replay
 from gateway.core.entries import Entry
+from gateway.core.job import JobState
+from gateway.core.policy import KEY_LIFE_S
 
 RECORD_GRACE_MS: Final = 3_600_000
 """A record so near its end may be gone already."""
@@ -55,7 +57,7 @@ class Auditor:
 
     Args:
         ledgers: What to read.
-        job_ttl_s: Seconds for which the record of a job that has ended is kept; read anew for each audit.
+        job_ttl_s: Seconds for which the record of a job that has ended is kept (`Policy`); read anew for each audit.
     """
 
     def __init__(self, ledgers: Ledgers, job_ttl_s: Callable[[], int]) -> None:
@@ -100,9 +102,13 @@ class Auditor:
 
     async def _compare(self, tenant: str, replay: Replay, ended: Sequence[Ended], now_ms: int) -> None:
         """Compare jobs with their records, which must be there for as long as they are kept."""
-        kept_since_ms = now_ms - self._job_ttl_s() * 1000 + RECORD_GRACE_MS
         records = await self._ledgers.ends(tenant, [job.job_id for job in ended])
         for job in ended:
             record = records.get(job.job_id)
-            if record is not None or job.at_ms >= kept_since_ms:
+            if record is not None or now_ms - job.at_ms <= self._kept_ms(job) - RECORD_GRACE_MS:
                 replay.settled(job, *(record or (None, 0)))
+
+    def _kept_ms(self, job: Ended) -> int:
+        """Say for how long a record is surely kept; an entry does not tell whether a job was REJECTED at once."""
+        job_ttl_s = self._job_ttl_s()
+        return 1000 * (min(job_ttl_s, KEY_LIFE_S) if job.state is JobState.REJECTED else job_ttl_s)

@@ -148,7 +148,7 @@ class PolicyFields(_Section):
         Policy().unknown_after_s, description="A job that a readable history has not shown for so long never ran."
     )
     result_ttl: DurationS = Field(Policy().result_ttl_s, description="How long results are kept.")
-    job_ttl: DurationS = Field(Policy().job_ttl_s, description="How long jobs stay listed.")
+    job_ttl: DurationS = Field(Policy().job_ttl_s, description="How long jobs stay listed; refused ones stay 72 h.")
     ledger_ttl: DurationS = Field(
         Policy().ledger_ttl_s,
         description="How long single ledger entries are kept; older ones become an opening balance.",

@@ -8,7 +8,7 @@ key                           type     holds
 ``{t}:key:<key id>``          hash     digest, name, created, expires, revoked, used
 ``{t}:gcra:<limit>``          string   theoretical arrival time, microseconds
 ``{t}:budget``                hash     ``<window>:spent`` and ``<window>:held`` in nanocredits; ``seq`` of the ledger
-``{t}:ledger``                stream   one entry a movement of money, append-only
+``{t}:ledger``                stream   one entry a movement of money, append-only; the oldest are folded
 ``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
 ``{t}:usage:<day or month>``  hash     ``<key id>/<model>`` -> counts (`core.usage`); for 400 days
 ``{t}:adjusted:<job id>``     string   what a job is charged since an adjustment, for 60 days
@@ -19,7 +19,7 @@ key                           type     holds
 ``{t}:active``                zset     jobs whose hold stands, by creation, ms: the concurrency slots
 ``{t}:sending``               hash     jobs without a vendor's id: SENDING -> id of the process, UNKNOWN -> ``?``
 ``{t}:upstream:<vendor id>``  string   job that has this vendor's id, for 32 days
-``{t}:idem:<digest>``         hash     job and fingerprint of an idempotency key
+``{t}:idem:<digest>``         hash     job and fingerprint of an idempotency key, for 72 h
 ``{t}:owed``                  zset     webhooks to be sent: ``receiver/job`` by due time, ms
 ``{t}:unsent``                zset     job ids of webhooks that were given up, by when, ms
 ``{t}:held``                  zset     receivers that are sent nothing, by until when, ms

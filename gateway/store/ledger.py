@@ -17,7 +17,7 @@ from gateway.core.movements import (
     Settlement,
     StoredResult,
 )
-from gateway.core.policy import Policy
+from gateway.core.policy import KEY_LIFE_S, Policy
 from gateway.core.quota import Quota, window_end
 from gateway.core.targets import spellings
 from gateway.errors import StoreUnavailable
@@ -35,7 +35,7 @@ from gateway.store.records import (
 )
 from gateway.store.scripts import BULK_FROM_BYTES, Script, Scripts
 
-IDEMPOTENCY_TTL_MS = 72 * 3600 * 1000
+IDEMPOTENCY_TTL_MS = KEY_LIFE_S * 1000
 VOIDED = "voided"
 SLOT_RETRY_S = 5.0
 """When to ask again for a concurrency slot: jobs run for minutes, so nothing better is known."""
@@ -106,7 +106,7 @@ class RedisLedger:
             [
                 a.credential.digest, a.model, "" if a.estimate is None else a.estimate,
                 "1" if a.idempotency_key is not None else "", a.fingerprint, a.job_id, a.owner, mode,
-                IDEMPOTENCY_TTL_MS, self._ttls_ms()[0], _webhook(a), *_job_fields(a),
+                IDEMPOTENCY_TTL_MS, _webhook(a), *_job_fields(a),
             ],
         )  # fmt: skip
         verdict = reply[0].decode()
@@ -189,7 +189,7 @@ class RedisLedger:
             [*_ending_keys(r.tenant, r.job_id), keys.idempotency(r.tenant, r.forget or _NO_KEY)],
             [
                 r.job_id, r.state, _from(r.state), r.code, r.reason, "1" if r.forget is not None else "", r.actor,
-                *self._ttls_ms(), *await _result_fields(r.result),
+                IDEMPOTENCY_TTL_MS, *self._ttls_ms(), *await _result_fields(r.result),
             ],
             bulk=_large(r.result),
         )  # fmt: skip

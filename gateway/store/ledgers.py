@@ -91,10 +91,10 @@ class RedisLedgers:
         records = zip(job_ids, replies, strict=True)
         return {job_id: (text(state), int(cost or 0)) for job_id, (state, cost) in records if state}
 
-    async def fold(self, tenant: str, *, keep_s: int, limit: int) -> int:
+    async def fold(self, tenant: str, *, keep_s: int, keep: int, limit: int) -> int:
         """See `Foldable.fold`."""
         names = [keys.ledger(tenant), keys.opening(tenant), keys.budget(tenant)]
-        return int(await self._scripts.run(self._trim, names, [keep_s * 1000, limit]))
+        return int(await self._scripts.run(self._trim, names, [keep_s * 1000, keep, limit]))
 
 
 def _entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:

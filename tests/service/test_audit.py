@@ -115,7 +115,7 @@ async def test_old_entries_are_folded_without_a_trace(store: Store, limit: int) 
     """After each fold the replay is as exact as before, with jobs that are still open and those that end later."""
     requests = await history(store)
     before = await store.jobs.windows(TENANT)
-    while await ledgers(store).fold(TENANT, keep_s=-1, limit=limit):
+    while await ledgers(store).fold(TENANT, keep_s=-1, keep=100, limit=limit):
         assert await differences(store, 2) == []
     assert await store.client.xlen(keys.ledger(TENANT)) == 0
     charge = Settlement(tenant=TENANT, job_id=requests["accepted"].job_id, state=JobState.COMPLETED, cost=2 * CREDIT)
@@ -128,7 +128,7 @@ async def test_old_entries_are_folded_without_a_trace(store: Store, limit: int) 
 async def test_young_entries_stay(store: Store) -> None:
     """Entries that are not older than the policy says are not folded."""
     await history(store)
-    assert await ledgers(store).fold(TENANT, keep_s=3600, limit=100) == 0
+    assert await ledgers(store).fold(TENANT, keep_s=3600, keep=100, limit=100) == 0
     assert await store.client.exists(keys.opening(TENANT)) == 0
 
 
@@ -136,11 +136,11 @@ async def test_counters_of_windows_long_over_are_dropped(store: Store) -> None:
     """What is kept of a tenant does not grow for ever: a window that is over and settled goes, the total stays."""
     requests = await history(store)
     year_s = 366 * 86_400
-    await ledgers(store).fold(TENANT, keep_s=-year_s, limit=100)
+    await ledgers(store).fold(TENANT, keep_s=-year_s, keep=100, limit=100)
     assert len(await store.client.hkeys(keys.budget(TENANT))) == 9  # three jobs are open
     for name in ("sending", "unknown", "accepted"):
         end = Release(tenant=TENANT, job_id=requests[name].job_id, state=JobState.FAILED, reason="")
         await store.ledger.release(end)
-    await ledgers(store).fold(TENANT, keep_s=-year_s, limit=100)
+    await ledgers(store).fold(TENANT, keep_s=-year_s, keep=100, limit=100)
     assert set(await store.client.hkeys(keys.budget(TENANT))) == {b"total:spent", b"total:held", b"seq"}
     await assert_audited(store.client)

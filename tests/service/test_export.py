@@ -125,7 +125,7 @@ async def test_what_was_folded_is_exported_as_a_balance(store: Store) -> None:
     callers = [await store.caller(tenant) for tenant in TENANTS]
     for _ in range(30):
         await one_job(store, chance, chance.choice(callers))
-    await RedisLedgers(store.client, store.scripts, load_scripts()).fold("alpha", keep_s=-1, limit=5)
+    await RedisLedgers(store.client, store.scripts, load_scripts()).fold("alpha", keep_s=-1, keep=100, limit=5)
     rows = await exported(store)
     assert (rows[0]["kind"], rows[0]["tenant"], rows[0]["seq"]) == ("opening", "alpha", 5)
     total = (await store.jobs.windows("alpha"))[-1]

@@ -277,7 +277,7 @@ async def test_days_whose_entries_are_folded_are_refused(office: Office) -> None
     """A ledger that no longer has the entries would seem to lack the jobs: it says so instead."""
     await office.job("v1")
     ledgers = RedisLedgers(office.store.client, office.store.scripts, load_scripts())
-    await ledgers.fold(TENANT, keep_s=-1, limit=100)
+    await ledgers.fold(TENANT, keep_s=-1, keep=100, limit=100)
     with pytest.raises(InvalidRequest, match="no longer kept"):
         await office.compare()
 

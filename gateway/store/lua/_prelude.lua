@@ -201,9 +201,9 @@ local function owed_member(job_id, url)
   return (string.match(url, '^https?://([^/?]*)') or '') .. '/' .. job_id
 end
 
--- The end of a job with a webhook is owed to its receiver. Who was refused at once has had the answer.
-local function owe(owed_key, job_id, j, state)
-  if not j.webhook or (j.state == 'SENDING' and state == 'REJECTED') then return end
+-- The end of a job with a webhook is owed to its receiver.
+local function owe(owed_key, job_id, j)
+  if not j.webhook then return end
   redis.call('ZADD', owed_key, int(math.floor(now_us() / 1000)), owed_member(job_id, j.webhook))
 end
 

@@ -1,14 +1,14 @@
 -- Decide on a new job and, if it is admitted, put it on record with its hold: everything or nothing.
 -- KEYS 1 tenant 2 key 3 gcra:submit 4 active 5 budget 6 job 7 idempotency 8 ledger 9 jobs 10 sending 11 usage 12 alerts
 -- ARGV 1 digest of the secret 2 model 3 estimate (nanocredits, '' = unpriced) 4 '1' with an idempotency key
---      5 fingerprint 6 job id 7 owner 8 'admit' | 'quote' 9 idempotency ttl ms 10 job ttl ms
---      11 webhook: '' = the tenant's own, '-' = none, else the spellings of the host that the record's URL names;
+--      5 fingerprint 6 job id 7 owner 8 'admit' | 'quote' 9 idempotency ttl ms
+--      10 webhook: '' = the tenant's own, '-' = none, else the spellings of the host that the record's URL names;
 --      then pairs for the record
 -- Reply {verdict, now ms, rate, standing, detail}; verdict: admitted, replayed, voided, or a refusal code.
 --       detail: admitted {hold, windows, webhook's URL or ''}; replayed and idempotency_* {job id}; budget_exhausted {hold, window index}
 local TENANT, KEY, GCRA, ACTIVE, BUDGET, JOB, IDEM, LEDGER, JOBS, SENDING, USAGE, ALERTS = unpack(KEYS)
 local digest, model, estimate, has_key, fingerprint, job_id, owner, mode = unpack(ARGV, 1, 8)
-local webhook, fields = ARGV[11], {unpack(ARGV, 12)}
+local webhook, fields = ARGV[10], {unpack(ARGV, 11)}
 local now = now_us()
 local now_ms = int(math.floor(now / 1000))
 
@@ -57,7 +57,6 @@ redis.call('HSET', JOB, 'id', job_id, 'state', 'SENDING', 'model', model, 'hold'
   'windows', table.concat(windows, ','), 'fingerprint', fingerprint, unpack(fields))
 redis.call('ZADD', ACTIVE, now_ms, job_id)
 redis.call('ZADD', JOBS, now_ms, job_id)
-redis.call('ZREMRANGEBYSCORE', JOBS, '-inf', int(now_ms - ARGV[10]))
 redis.call('HSET', SENDING, job_id, owner)
 gcra_take(GCRA, bucket.tat, now)
 local j = record(JOB)

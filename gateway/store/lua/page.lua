@@ -39,11 +39,14 @@ local function page(from)
   return found, last
 end
 
-local rank = cursor ~= '' and redis.call('ZREVRANK', JOBS, cursor) or -1
--- Entries leave the index oldest first: with the one of the cursor, all after it are gone.
-if cursor ~= '' and rank == -1 then
-  reply[4], reply[5] = {}, ''
-else
-  reply[4], reply[5] = page(rank + 1)
+-- The rank of the first entry after the cursor. Its own may have left the index: then its id (UUIDv7) says since when.
+local function after_cursor()
+  if cursor == '' then return 0 end
+  local rank = redis.call('ZREVRANK', JOBS, cursor)
+  if rank then return rank + 1 end
+  local made_ms = tonumber(string.sub(cursor, 1, 8) .. string.sub(cursor, 10, 13), 16)
+  return redis.call('ZCOUNT', JOBS, '(' .. int(made_ms), '+inf')
 end
+
+reply[4], reply[5] = page(after_cursor())
 return reply

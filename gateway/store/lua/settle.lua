@@ -13,7 +13,7 @@ local hold = tonumber(j.hold)
 local cost = tonumber(reported) or hold
 local charged = math.min(cost, hold)
 if upstream_id ~= '' and upstream_id ~= j.upstream_id then own(KEYS[11], job_id) end
-owe(KEYS[7], job_id, j, state)
+owe(KEYS[7], job_id, j)
 j.state, j.upstream_id = state, upstream_id ~= '' and upstream_id or j.upstream_id or ''
 end_job(keys, job_id, state, job_ttl, {'cost', int(cost), 'estimated', reported == '' and '1' or '0', 'error', reason,
   'upstream_id', j.upstream_id})

@@ -1,9 +1,11 @@
 -- Fold the oldest ledger entries into the opening balance, so that a replay from there stays exact.
--- KEYS 1 ledger 2 opening 3 budget   ARGV 1 ms for which entries are kept 2 entries at most
+-- KEYS 1 ledger 2 opening 3 budget   ARGV 1 ms for which entries are kept 2 how many are kept 3 entries at most
 -- Reply how many were folded
 local LEDGER, OPENING, BUDGET = unpack(KEYS)
 local cutoff_ms = math.floor(now_us() / 1000) - ARGV[1]
-local old = redis.call('XRANGE', LEDGER, '-', '(' .. int(cutoff_ms), 'COUNT', ARGV[2])
+local old = redis.call('XRANGE', LEDGER, '-', '(' .. int(cutoff_ms), 'COUNT', ARGV[3])
+local too_many = math.min(ARGV[3], redis.call('XLEN', LEDGER) - ARGV[2])
+if #old < too_many then old = redis.call('XRANGE', LEDGER, '-', '+', 'COUNT', int(too_many)) end
 if #old == 0 then return 0 end
 
 local function add(field, amount)

@@ -87,6 +87,7 @@ class HttpRequest:
     Attributes:
         route: Path template (``/v2/{model}``), never the path itself.
         code: Error code of the answer, empty for a success.
+        source: Address of a caller without a valid key: nothing else tells who that is.
     """
 
     name: ClassVar[str] = "http.request"
@@ -106,6 +107,7 @@ class HttpRequest:
     idempotent: bool = False
     held: int | None = None
     cost: int | None = None
+    source: str = ""
 
 
 @record(kw_only=True)

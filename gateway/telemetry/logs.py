@@ -169,6 +169,8 @@ def _of_request(event: HttpRequest) -> dict[str, object]:
         values["held"] = format_credits(event.held)
     if event.cost is not None:
         values["cost"] = format_credits(event.cost)
+    if event.source:
+        values["source"] = event.source
     return values
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from itertools import count
 from time import perf_counter
 
@@ -130,6 +131,7 @@ class Edge:
 
     def _emit(self, exchange: Exchange, answer: Answer | None, latency_ms: float) -> None:
         caller, job = exchange.caller, exchange.job
+        unknown = answer is not None and answer.status == HTTPStatus.UNAUTHORIZED
         event = HttpRequest(
             method=exchange.scope["method"],
             route=exchange.route or _UNMATCHED,
@@ -147,6 +149,7 @@ class Edge:
             idempotent=exchange.replayed,
             held=None if job is None else job.hold,
             cost=None if job is None else job.cost,
+            source=(exchange.scope.get("client") or ("",))[0] if unknown else "",
         )
         self._api.sink(event if exchange.params is None or caller is None else ParamsRequest.of(event, exchange.params))
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from web.fakes import JOB_ID, KEY, VENDOR_ID, Services, build, client_of
 
+from gateway.core.movements import Denied
 from gateway.web.app import ROUTES, TenantApi, create_app
 
 PATHS = [
@@ -96,3 +97,15 @@ async def test_clients_without_a_host_are_told(services: Services) -> None:
     async with client_of(build(services)) as client:
         assert (await client.post("/v2/m", json={}, headers={"host": ""})).status_code == 400
     assert services.seen == []
+
+
+@pytest.mark.parametrize("denied", [False, True])
+async def test_a_caller_without_a_valid_key_is_told_by_its_address(services: Services, *, denied: bool) -> None:
+    """Who guesses keys, or goes on with a revoked one, is found by the address in its line; of others none is kept."""
+    services.denial = Denied("unauthenticated") if denied else None
+    async with client_of(build(services)) as client:
+        answer = await client.get("/v1/models", headers={} if denied else {"x-api-key": "malformed"})
+        assert answer.status_code == 401
+        services.denial = None
+        assert (await client.get("/v1/models")).status_code == 200
+    assert [event.source for event in services.requests] == ["127.0.0.1", ""]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -68,18 +69,28 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 class ServiceMachine(RuleBasedStateMachine):
-    """Two processes of the service; whatever comes in whatever order, money and jobs are right after each step."""
+    """Two processes of the service; whatever comes in whatever order, money and jobs are right after each step.
+
+    Attributes:
+        tried: Counts examples, and steps after which everything was checked.
+    """
+
+    tried: ClassVar[Counter[str]]
 
     @initialize(
         unknown_jobs=st.sampled_from(("charge", "release")),
         budget=st.sampled_from((1000, 35)),
         slots=st.sampled_from((100, 4)),
         known=st.sampled_from((True, True, False)),
+        upstream_rpm=st.sampled_from((None, None, None, 4)),
     )
-    def begin(self, unknown_jobs: UnknownJobs, budget: int, slots: int, *, known: bool) -> None:
+    def begin(
+        self, unknown_jobs: UnknownJobs, budget: int, slots: int, *, known: bool, upstream_rpm: int | None
+    ) -> None:
         """Start two processes on an empty store, with a vendor whose history shows the model, or not yet."""
-        self.world = World(Policy(unknown_jobs=unknown_jobs), budget, slots, known)
+        self.world = World(Policy(unknown_jobs=unknown_jobs, upstream_rpm=upstream_rpm), budget, slots, known)
         self.oracle = Oracle(self.world)
+        self.tried["examples"] += 1
 
     @rule(process=PROCESSES, tenant=st.sampled_from(TENANTS), prompt=PROMPTS, key=KEYS, plan=plans())
     def submit(self, *, process: int, tenant: str, prompt: str | None, key: str | None, plan: Plan) -> None:
@@ -162,6 +173,16 @@ class ServiceMachine(RuleBasedStateMachine):
         """Have a process die, pause, or its store fail, at one of its next calls to store or vendor."""
         self.world.processes[process].border.arm(calls, strike)
 
+    @rule(number=NUMBERS)
+    def a_caller_goes(self, number: int) -> None:
+        """Have a caller hang up before it has its answer."""
+        self.world.leave(number)
+
+    @rule(process=PROCESSES, away=st.sampled_from((True, False, False)))
+    def the_store_goes_and_comes(self, process: int, *, away: bool) -> None:
+        """Let the store be out of a process's reach from now on, or no longer."""
+        self.world.processes[process].border.away = away
+
     @rule(process=PROCESSES)
     def the_pause_ends(self, process: int) -> None:
         """Let a process go on with what was paused."""
@@ -202,6 +223,7 @@ class ServiceMachine(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         """Check everything."""
         self.oracle.check()
+        self.tried["steps"] += 1
 
     def teardown(self) -> None:
         """End the example, whatever became of it."""
@@ -234,8 +256,12 @@ class ServiceMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(600 + EXAMPLES)  # a failure takes minutes to shrink
 def test_whatever_happens_no_job_is_lost_or_paid_twice() -> None:
     """After any step money, slots and states are right; once all is quiet every job has ended at the vendor's bill."""
+
+    class Counted(ServiceMachine):
+        tried: ClassVar[Counter[str]] = Counter()
+
     run_state_machine_as_test(
-        ServiceMachine,
+        Counted,
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
@@ -245,3 +271,6 @@ def test_whatever_happens_no_job_is_lost_or_paid_twice() -> None:
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+    print(dict(Counted.tried))  # noqa: T201 shown by ``-s``
+    assert Counted.tried["examples"] >= EXAMPLES
+    assert Counted.tried["steps"] >= 0.8 * STEPS * EXAMPLES

@@ -11,11 +11,13 @@ from support.memory_world import World
 
 from gateway.core.events import Alert, JobEnded
 from gateway.core.job import Job, JobState
+from gateway.service.resolve import ACTOR
 
 MISTAKES: Final = frozenset(
     {"tracker.failed", "sweep.failed", "adoption.failed", "outbox.dropped", "job.settle_failed", "background.failed"}
 )
 """Alerts that tell of an exception which nobody has foreseen."""
+MINUTE_S: Final = 60.0
 RELEASED: Final = frozenset({JobState.REJECTED, JobState.FAILED})
 
 
@@ -28,6 +30,7 @@ class Account:
     held: Counter[str] = field(default_factory=Counter)
     holds: dict[str, int] = field(default_factory=dict)
     charged: dict[str, int] = field(default_factory=dict)
+    ended_by: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,6 +72,10 @@ class Oracle:
         assert not told or max(told.values()) == 1, "the end of a job was told twice"
         mistakes = [event for event in self.world.events if isinstance(event, Alert) and event.event in MISTAKES]
         assert not mistakes
+        assert not self.world.surprises
+        idle = {process.name for process in self.world.processes if process.border.alive and process.idle}
+        for books in self.world.store.memory.tenants.values():
+            assert idle.isdisjoint(books.owners.values()), "a job is being sent that nobody has in hand"
 
     def check_end(self) -> None:
         """Check what is true once nothing more will happen: every job has ended, and was charged what is billed."""
@@ -102,6 +109,7 @@ class Oracle:
                 assert entry.job_id not in account.charged, "a hold ended twice"
                 assert account.holds[entry.job_id] == entry.hold
                 account.charged[entry.job_id] = charge
+                account.ended_by[entry.job_id] = entry.actor
         account.read = len(ledger)
 
     def _check_job(self, job: Job) -> None:
@@ -121,7 +129,8 @@ class Oracle:
         in_vain = self.world.vendor.in_vain_s - job.created_ms / 1000 >= self.world.policy.unknown_after_s
         if in_vain and job.state in {JobState.EXPIRED, JobState.REJECTED}:
             self.excused[job.fingerprint] = "policy had to decide"
-            if job.state is JobState.EXPIRED and made is None:
+            operated = self._accounts[job.tenant].ended_by[job.id] == ACTOR
+            if job.state is JobState.EXPIRED and made is None and not operated:
                 assert job.id in self._in_vain, "policy decided at the first look in vain"
         elif made is not None and job.state is JobState.EXPIRED and made.denied > 1:
             self.excused[job.fingerprint] = "the vendor denied it twice"
@@ -135,8 +144,18 @@ class Oracle:
         assert all(count == 1 for count in self.world.vendor.posts.values()), "a job was sent twice"
         took = Counter(made.job_id for made in self.world.vendor.jobs)
         assert took.keys() <= jobs.keys(), "the vendor runs a job that is not on record"
+        posts = self.world.vendor.posts
+        assert not any(posts[job_id] for job_id in self.world.refused), "what was sent could not be begun"
+        self._check_pace(self.world.vendor.posted_s)
         for logical, ids in self.world.jobs_of.items():
             assert sum(took[job_id] for job_id in ids) <= 1, f"{logical} runs twice"
+
+    def _check_pace(self, posted_s: list[float]) -> None:
+        """No minute has more POSTs than the policy allows."""
+        limit = self.world.policy.upstream_rpm
+        if limit is not None and len(posted_s) > limit:
+            minutes = zip(posted_s, posted_s[limit:], strict=False)
+            assert all(later - begun >= MINUTE_S for begun, later in minutes), "the vendor was asked too often"
 
     def _check_groups(self, jobs: dict[str, Job]) -> None:
         """No job is released while the vendor runs it, has billed it, or may have."""

@@ -37,7 +37,7 @@ from gateway.service.watchlist import Watchlist
 
 P = TypeVar("P")
 Strike = Literal["die before", "die after", "refuse", "lose the reply", "stall", "leave late"]
-Work = Literal["beat", "outbox", "watchlist", "track", "orphans", "repair", "adopt"]
+Work = Literal["beat", "pace", "outbox", "watchlist", "track", "orphans", "repair", "adopt"]
 
 
 class Died(BaseException):
@@ -45,10 +45,15 @@ class Died(BaseException):
 
 
 class Border:
-    """Everything that a process does to the world crosses here, call by call."""
+    """Everything that a process does to the world crosses here, call by call.
+
+    Attributes:
+        away: No call reaches the store.
+    """
 
     def __init__(self) -> None:
         self.alive = True
+        self.away = False
         self._strikes: dict[int, Strike] = {}
         self._calls = 0
         self._stalled: list[asyncio.Future[None]] = []
@@ -71,7 +76,7 @@ class Border:
         self._check()
         if (strike == "stall" and store) or (strike == "leave late" and not store):
             await self._pause()
-        if strike == "refuse" and store:
+        if store and (self.away or strike == "refuse"):
             raise StoreUnavailable("down")
         answer = await act()
         if strike == "die after":
@@ -135,7 +140,7 @@ class Process:
         sink: Sink,
         clock: Callable[[], float],
     ) -> None:
-        self.border, self._name, self._tick = Border(), name, asyncio.Event()
+        self.border, self.name, self._tick = Border(), name, asyncio.Event()
         ledger, jobs, due = self._port(store.ledger), self._port(store.jobs), self._port(store.due)
         doubts, sweeper = self._port(store.doubts), self._port(store.sweeper)
         upstream = self._port(vendor, store=False)
@@ -144,7 +149,7 @@ class Process:
         self._in_flight = InFlight(64, self._outbox.__len__)
         self._watchlist, owing = Watchlist(due, monotonic=clock), Watchlist(due, monotonic=clock)
         finisher = Finisher(ledger, jobs, learner, owing, sink)
-        pace = Pace(self._port(store.pacing), rules, clock)
+        self._pace = pace = Pace(self._port(store.pacing), rules, clock)
         gate = Gate(upstream, Account(upstream, sink, clock), pace)
         sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name, clock=clock)
         self.submits = SubmitService(sending, self._watchlist)
@@ -168,10 +173,16 @@ class Process:
         )  # fmt: skip
         self._keeping = asyncio.get_running_loop().create_task(self._outbox.run())
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether it has nothing in hand, and nothing to write."""
+        return not self._in_flight and not self._outbox
+
     async def work(self, what: Work) -> None:
         """Do a piece of background work once; what the store does not confirm is done another time."""
         steps: dict[Work, Callable[[], Awaitable[object]]] = {
-            "beat": lambda: self._sweeper.beat(self._name, ttl_s=BEAT_TTL_S),
+            "beat": lambda: self._sweeper.beat(self.name, ttl_s=BEAT_TTL_S),
+            "pace": self._pace.refresh,
             "outbox": self._retry_writes,
             "watchlist": self._watchlist.flush,
             "track": self._track,

@@ -138,7 +138,7 @@ class MemoryVendor:
     Attributes:
         clock: Unix seconds.
         plans: What becomes of the next POSTs; a further one is taken and answered.
-        posts: How often a POST for each job of ours may have arrived.
+        posts: How often a POST for each job of ours may have arrived; `posted_s`: when any did.
         troubles: What becomes of the next polls; a further one is answered as it should be.
         readable: The history can be read.
         known: The history shows every model, if only a request of long ago.
@@ -149,6 +149,7 @@ class MemoryVendor:
     plans: deque[Plan] = field(default_factory=deque)
     jobs: list[VendorJob] = field(default_factory=list)
     posts: Counter[str] = field(default_factory=Counter)
+    posted_s: list[float] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
     troubles: deque[Trouble] = field(default_factory=deque)
     readable: bool = True
@@ -223,6 +224,7 @@ class MemoryVendor:
         if context.leaving is not None:
             context.leaving()
         self.posts[context.job_id] += 1
+        self.posted_s.append(self.clock())
         number = len(self.jobs) + len(self._late)
         late_s = plan.late_s if plan.unclear else 0.0
         print_ = fingerprint(model, parse_object(body))

@@ -20,7 +20,7 @@ from gateway.core.job import Job
 from gateway.core.movements import Denied
 from gateway.core.policy import Policy
 from gateway.core.tenant import Credential, TenantPolicy, new_api_key
-from gateway.errors import Refused, StoreUnavailable
+from gateway.errors import Refused, StoreUnavailable, UpstreamAmbiguous
 from gateway.service.outcomes import JobRequest, SyncAnswer
 from gateway.service.resolve import JobAdmin
 from gateway.service.rules import Rules
@@ -48,7 +48,13 @@ class Ask:
 
 @dataclass
 class World:
-    """Everything, on an event loop of its own that never waits for anything outside of it."""
+    """Everything, on an event loop of its own that never waits for anything outside of it.
+
+    Attributes:
+        jobs_of: The jobs that a caller's requests were told of.
+        refused: Ids of jobs of which a caller was told that they could not even be begun.
+        surprises: What came out of a service that no caller can foresee.
+    """
 
     policy: Policy
     budget: int
@@ -58,6 +64,8 @@ class World:
     events: list[Event] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
     jobs_of: dict[str, set[str]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    surprises: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -66,7 +74,8 @@ class World:
         self.admin = JobAdmin(self.store.survey, self.store.doubts, self.store.ledger)
         self.born = 0
         self.sent = 0
-        self.callers: dict[Process, set[asyncio.Task[None]]] = {}
+        self.tasks: dict[Process, set[asyncio.Task[None]]] = {}
+        self.callers: list[asyncio.Task[None]] = []
         self.keys = {tenant: self.do(self._tenant(tenant)) for tenant in TENANTS}
         self.processes = [self.start(), self.start()]
 
@@ -123,7 +132,7 @@ class World:
 
     def _kill(self, process: Process) -> None:
         process.die()
-        for task in self.callers.pop(process, ()):
+        for task in self.tasks.pop(process, ()):
             task.cancel()
 
     def ask(self, process: Process, tenant: str, prompt: str, key: str | None) -> None:
@@ -139,27 +148,50 @@ class World:
 
     def send(self, process: Process, ask: Ask) -> None:
         """Have a process work on a request."""
-        self._have(process, self._carry(process, ask))
+        self.callers.append(self._have(process, self._carry(process, ask)))
 
-    def _have(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+    def leave(self, number: int) -> None:
+        """Have a caller go away before it is answered, if there is one who waits."""
+        waiting = [caller for caller in self.callers if not caller.done()]
+        if waiting:
+            self.do(self._cancelled(waiting[number % len(waiting)]))
+            self.bury()
+
+    async def _cancelled(self, caller: asyncio.Task[None]) -> None:
+        caller.cancel()
+
+    def _have(self, process: Process, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Have a process do something, as far as it gets."""
-        self.do(self._begin(process, work))
+        task: asyncio.Task[None] = self.do(self._begin(process, work))
         self.bury()
+        return task
 
-    async def _begin(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self.callers.setdefault(process, set()).add(task)
+    async def _begin(self, process: Process, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._watched(work))
+        self.tasks.setdefault(process, set()).add(task)
+        return task
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (Died, asyncio.CancelledError):
+            return
+        except Exception as surprise:  # noqa: BLE001 nobody may have foreseen it
+            self.surprises.append(surprise)
 
     async def _carry(self, process: Process, ask: Ask) -> None:
-        sync = ask.request.params["prompt"].startswith("sync")
+        sync, job_id = ask.request.params["prompt"].startswith("sync"), self._job_id()
         service = process.calls.call if sync else process.submits.submit
         try:
-            outcome = await service(replace(ask.request, job_id=self._job_id()))
+            outcome = await service(replace(ask.request, job_id=job_id))
             if isinstance(outcome, SyncAnswer):
                 async for _ in outcome.chunks:
                     pass
-        except (Died, Refused, StoreUnavailable, asyncio.CancelledError):
+        except (Refused, StoreUnavailable):
+            self.refused.add(job_id)
             return
+        except UpstreamAmbiguous:
+            return  # the answer broke off
         ask.outcome = outcome
         job = None if isinstance(outcome, Denied) else outcome.job
         if job is not None:

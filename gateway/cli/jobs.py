@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.cli.output import failures, moment, note, result_json, table
+from gateway.cli.output import failures, fields, moment, note, result_json, table
 from gateway.cli.store import DEADLINE_S, with_store
 from gateway.cli.tenants import AsJson
 from gateway.core.adoption import Doubt
@@ -53,6 +53,20 @@ def list_jobs(
         result_json([_job_json(job) for job in jobs])
     else:
         table(HEADERS, [_row(job) for job in jobs])
+
+
+@app.command("show")
+def show(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="As tenants and log lines name it.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show one job, whichever tenant's it is."""
+    job = _administer(lambda admin: admin.find(job_id))
+    if as_json:
+        result_json(_job_json(job))
+    else:
+        fields(dict(zip(map(str.lower, HEADERS), _row(job), strict=True)) | {"key": job.key_id} | _labels(job))
 
 
 @app.command("resolve")
@@ -110,6 +124,10 @@ def _row(job: Job) -> Sequence[str]:
         job.id, job.tenant, job.model, job.state, moment(job.created_ms), _held(job), cost,
         job.upstream_id or "", job.error or "",
     )  # fmt: skip
+
+
+def _labels(job: Job) -> dict[str, str]:
+    return {f"label {name}": value for name, value in job.labels.items()}
 
 
 def _held(job: Job) -> str:

@@ -40,6 +40,13 @@ class JobAdmin:
         """List the newest jobs, of all tenants or of one."""
         return await self._survey.newest(limit=limit, state=state, tenant=tenant)
 
+    async def find(self, job_id: str) -> Job:
+        """Find a job of any tenant. Raises `Refused` where there is none."""
+        job = await self._survey.find(job_id)
+        if job is None:
+            raise Refused("not_found", f"there is no job {job_id!r}")
+        return job
+
     async def unknown(self) -> Sequence[Doubt]:
         """List every UNKNOWN job, oldest first."""
         doubts, _ = await self._doubts.unknown()
@@ -72,9 +79,7 @@ class JobAdmin:
         return _changed(await self._ledger.release(release))
 
     async def _open(self, job_id: str) -> Job:
-        job = await self._survey.find(job_id)
-        if job is None:
-            raise Refused("not_found", f"there is no job {job_id!r}")
+        job = await self.find(job_id)
         if job.state.terminal:
             raise Refused("invalid_request", f"job {job_id} has ended: {job.state}")
         if job.state is JobState.SENDING:

@@ -68,6 +68,19 @@ def test_what_is_told_of_a_job(gateway: Gateway, jobs: dict[str, str]) -> None:
     }  # fmt: skip
 
 
+def test_a_job_is_found_by_its_id(gateway: Gateway, jobs: dict[str, str]) -> None:
+    """The id that a tenant or a log line names is enough to look a job up, as lines and as JSON."""
+    told = json.loads(gateway("jobs", "show", jobs["running"], "--json").stdout)
+    assert (told["id"], told["tenant"], told["state"], told["upstream_id"]) == (
+        jobs["running"], "team", "ACCEPTED", "vendor-1",
+    )  # fmt: skip
+    shown = dict(line.split(":", 1) for line in gateway("jobs", "show", jobs["running"]).stdout.splitlines())
+    assert (shown["tenant"].strip(), shown["vendor id"].strip()) == ("team", "vendor-1")
+    missing = gateway("jobs", "show", new_job_id())
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "there is no job" in missing.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "words", "told"),
     [

@@ -116,7 +116,11 @@ class Poller:
         begun_s = self._clock()
         self._faults.reach(FaultPoint.CLAIMED)
         job = await self._jobs.find(entry.tenant, entry.job_id)
-        if job is None or job.state.terminal:
+        if job is None:
+            detail = "Redis lost this job's record; what the vendor bills for it is nobody's: run `gateway reconcile`"
+            self._sink(Alert(event="job.record_lost", detail=detail, tenant=entry.tenant, job_id=entry.job_id))
+            return None
+        if job.state.terminal:
             return None
         if job.state is not JobState.ACCEPTED or job.upstream_id is None:
             return SENDING_RETRY_S if job.state is JobState.SENDING else UNKNOWN_RETRY_S

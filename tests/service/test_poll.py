@@ -8,7 +8,7 @@ import pytest
 from support.ledger import CREDIT
 from support.tracking import TENANT, Replica, Rig
 
-from gateway.core.job import Job, JobState
+from gateway.core.job import Job, JobState, new_job_id
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import FAILURE_MIN_S, VENDOR_TTL_S
 from gateway.sandbox import Fault
@@ -55,6 +55,13 @@ async def test_a_completed_job_is_charged_and_its_result_kept(rig: Rig, replica:
     assert b'"status":"COMPLETED"' in kept.body.replace(b" ", b"")
     assert rig.polls(job) == (1, 1)
     assert [(ended.state, ended.cost) for ended in rig.ended()] == [("COMPLETED", seen.cost)]
+
+
+async def test_a_job_without_a_record_is_told_and_polled_no_more(rig: Rig, replica: Replica) -> None:
+    """What is due and not on record was lost by the store, with what it cost: a person hears of it, by its id."""
+    assert await replica.poller.poll(DueEntry(TENANT, new_job_id())) is None
+    assert rig.alerts() == ["job.record_lost"]
+    assert not rig.vendor.sandbox.calls
 
 
 async def test_polling_again_changes_nothing(rig: Rig, replica: Replica) -> None:

@@ -109,8 +109,7 @@ def _print(found: Reconciliation) -> None:
 
 def _row(line: Line) -> Sequence[str]:
     return (
-        line.kind, line.upstream_id, line.model, moment(line.row.created_ms, "") if line.row else "",
-        line.booked.tenant if line.booked else "", line.booked.id if line.booked else "",
+        line.kind, line.upstream_id, line.model, moment(line.created_ms, ""), line.tenant, line.job_id,
         _amount(line.ours), _amount(line.theirs),
     )  # fmt: skip
 
@@ -130,9 +129,9 @@ def _json(found: Reconciliation) -> dict[str, object]:
                 "what": line.kind,
                 "upstream_id": line.upstream_id,
                 "model": line.model,
-                "created": moment(line.row.created_ms, "") if line.row else None,
-                "tenant": line.booked.tenant if line.booked else None,
-                "job": line.booked.id if line.booked else None,
+                "created": moment(line.created_ms, "") or None,
+                "tenant": line.tenant or None,
+                "job": line.job_id or None,
                 "ours": None if line.ours is None else format_credits(line.ours),
                 "theirs": None if line.theirs is None else format_credits(line.theirs),
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 from typing import Literal
 
 from gateway.core.adoption import HistoryRow
@@ -50,6 +51,10 @@ class Line:
             ``only_theirs``: billed there, and none of ours: somebody used the key around the gateway, or a hold was
             lost; ``running``: ours, and not settled yet.
         ours: Nanocredits charged; `theirs` billed; None where there is none, or no figure that makes sense or is final.
+        tenant: Whose it is, and as which job; empty: nobody's.
+        created_ms: When the vendor says that it began, Unix ms.
+        booked: What the ledger says, and `row` the vendor, only where there is something to be done about it: of the
+            many that match no more is kept in memory.
     """
 
     kind: Kind
@@ -57,6 +62,9 @@ class Line:
     model: str
     ours: int | None
     theirs: int | None
+    tenant: str = ""
+    job_id: str = ""
+    created_ms: int | None = None
     booked: Booked | None = None
     row: HistoryRow | None = None
 
@@ -73,6 +81,10 @@ class Span:
     first_ms: int
     end_ms: int
 
+    def wider(self, by_ms: int) -> Span:
+        """Return it with so much more at either end."""
+        return Span(self.first_ms - by_ms, self.end_ms + by_ms)
+
     def has(self, at_ms: int | None) -> bool:
         """Tell whether a moment is in it; one that nobody knows is."""
         return at_ms is None or self.first_ms <= at_ms < self.end_ms
@@ -82,29 +94,28 @@ class Span:
         return self.has(int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000))
 
 
-def booked(tenant: str, entries: Iterable[Entry]) -> list[Booked]:
-    """Add up a tenant's entries by job; jobs that have not ended are left out."""
-    last: dict[str, Entry] = {}
-    charged: dict[str, int] = {}
+def book(jobs: dict[str, Booked], tenant: str, entries: Iterable[Entry], span: Span) -> None:
+    """Add up entries of a tenant by job, those of jobs of some days; a job that has not ended has none.
+
+    There may be tens of thousands of jobs: what they have in common is kept once.
+    """
     for entry in entries:
         if entry.kind == "hold":
             continue
-        last[entry.job_id] = entry
-        charged[entry.job_id] = charged.get(entry.job_id, 0) + entry.charge
-    return [
-        Booked(
+        before = jobs.get(entry.job_id)
+        job = Booked(
             tenant=tenant,
-            id=job_id,
-            model=entry.model,
-            key_id=entry.key_id,
+            id=entry.job_id,
+            model=intern(entry.model),
+            key_id=intern(entry.key_id),
             state=entry.state,
             upstream_id=entry.upstream_id,
-            charged=charged[job_id],
-            windows=entry.windows,
+            charged=entry.charge + (before.charged if before else 0),
+            windows=tuple(map(intern, entry.windows)),
             labels=entry.labels,
         )
-        for job_id, entry in last.items()
-    ]
+        if span.has_day(job.day):
+            jobs[job.id] = job
 
 
 def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collection[str], span: Span) -> list[Line]:
@@ -131,7 +142,16 @@ def compare(ours: Iterable[Booked], theirs: Iterable[HistoryRow], owned: Collect
         if (job.upstream_id not in rows or by_id[job.upstream_id] is not job) and job.charged and span.has_day(job.day)
     )
     lines += [
-        Line(kind="only_ours", upstream_id=job.upstream_id, model=job.model, ours=job.charged, theirs=None, booked=job)
+        Line(
+            kind="only_ours",
+            upstream_id=job.upstream_id,
+            model=job.model,
+            ours=job.charged,
+            theirs=None,
+            tenant=job.tenant,
+            job_id=job.id,
+            booked=job,
+        )
         for job in lacking
     ]
     return lines
@@ -149,14 +169,24 @@ def _of_row(row: HistoryRow, job: Booked | None, owned: Collection[str], span: S
             model=row.model,
             ours=job.charged,
             theirs=theirs,
-            booked=job,
-            row=row,
+            tenant=job.tenant,
+            job_id=job.id,
+            created_ms=row.created_ms,
+            booked=job if kind == "differs" else None,
         )
     if not span.has(row.created_ms):
         return None
     # One that still runs, and is none of ours so far, may be being sent just now.
     kind = "running" if row.request_id in owned or row.status == "PENDING" else "only_theirs"
-    return Line(kind=kind, upstream_id=row.request_id, model=row.model, ours=None, theirs=theirs, row=row)
+    return Line(
+        kind=kind,
+        upstream_id=row.request_id,
+        model=row.model,
+        ours=None,
+        theirs=theirs,
+        created_ms=row.created_ms,
+        row=row if kind == "only_theirs" else None,
+    )
 
 
 def _billed(row: HistoryRow) -> int | None:

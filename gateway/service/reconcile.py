@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
 from gateway.core.adoption import HistoryRow, Traces, may_own
-from gateway.core.entries import Entry
 from gateway.core.job import JobState
-from gateway.core.reconcile import Booked, Kind, Line, Span, booked, compare
+from gateway.core.reconcile import Booked, Kind, Line, Span, book, compare
 from gateway.errors import InvalidRequest
 from gateway.service.export import PAGE, Entries
 
 MAX_DAYS: Final = 31
+DAYS_AT_ONCE: Final = 5
+"""With the days around them a week: one reading of the history, and all of it that is in memory at a time."""
 ACTOR: Final = "operator:reconcile"
 _DAY_MS: Final = 86_400_000
 
@@ -28,6 +29,13 @@ class Statement(Protocol):
 
         Raises:
             UpstreamError: It could not be read, which says nothing of what is in it.
+        """
+
+    async def ensure_shown(self, *, end_ms: int) -> None:
+        """Make sure that it shows any request of the month before, so that showing none of ours means something.
+
+        Raises:
+            UpstreamError: It could not be read, or shows none.
         """
 
 
@@ -96,13 +104,29 @@ class Reconciler:
         """
         if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
             raise InvalidRequest(f"from must not be later than to, and they span {MAX_DAYS} days at most", field="from")
-        span = Span(_midnight_ms(first), _midnight_ms(last + timedelta(days=1)))
-        # The vendor's side first: what ends meanwhile is then on ours.
-        rows = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
-        ours = [one for tenant in await self._entries.tenants() for one in await self._booked(tenant, first)]
+        lines: list[Line] = []
+        timeless: dict[str, Line] = {}  # nobody's, and in the readings of several spans
+        shown = False
+        for span in _spans(first, last):
+            # The vendor's side first: what ends meanwhile is then on ours.
+            rows = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
+            shown = shown or bool(rows)
+            for line in await self._compare(span, rows):
+                if line.created_ms is None and not line.job_id:
+                    timeless[line.upstream_id] = line
+                else:
+                    lines.append(line)
+        if not shown:
+            await self._statement.ensure_shown(end_ms=_midnight_ms(last + timedelta(days=1)))
+        told = {line.upstream_id for line in lines} if timeless else set()
+        lines += [line for name, line in timeless.items() if name not in told]
+        return Reconciliation(first, last, lines)
+
+    async def _compare(self, span: Span, rows: Sequence[HistoryRow]) -> Sequence[Line]:
+        ours = [job for tenant in await self._entries.tenants() for job in await self._booked(tenant, span)]
         settled = {one.upstream_id for one in ours}
         owned = await self._owned([row for row in rows if row.request_id not in settled])
-        return Reconciliation(first, last, compare(ours, rows, owned, span))
+        return compare(ours, rows, owned, span)
 
     async def adjust(self, lines: Sequence[Line]) -> int:
         """Charge what the vendor billed, nothing where it knows of no request; return how many entries it took."""
@@ -135,16 +159,26 @@ class Reconciler:
         owned = {named for named, owner in traces.owners.items() if owner.partition("/")[2] != named}
         return owned | {row.request_id for row in strange if any(may_own(twin, row) for twin in traces.without)}
 
-    async def _booked(self, tenant: str, first: date) -> list[Booked]:
+    async def _booked(self, tenant: str, span: Span) -> Collection[Booked]:
+        """Read a tenant's jobs of a span and of the days around it, with all that was ever charged for them."""
         folded = (await self._entries.opening(tenant)).day
-        if folded >= f"{first}":
+        if folded and span.first_ms <= _midnight_ms(date.fromisoformat(folded)):
             raise InvalidRequest(f"ledger entries up to {folded} are no longer kept: begin later", field="from")
-        entries: list[Entry] = []
-        after = f"{_midnight_ms(first) - _DAY_MS}-0"
+        jobs: dict[str, Booked] = {}
+        around = span.wider(_DAY_MS)
+        after = f"{around.first_ms}-0"
         while page := await self._entries.entries(tenant, after, PAGE):
-            entries += page
+            book(jobs, tenant, page, around)
             after = page[-1].id
-        return booked(tenant, entries)
+        return jobs.values()
+
+
+def _spans(first: date, last: date) -> Iterator[Span]:
+    """Divide some days, both included, into what is compared at once."""
+    while first <= last:
+        end = min(first + timedelta(days=DAYS_AT_ONCE), last + timedelta(days=1))
+        yield Span(_midnight_ms(first), _midnight_ms(end))
+        first = end
 
 
 def _orphan(row: HistoryRow, tenant: str) -> Booked:

@@ -22,8 +22,9 @@ from gateway.upstream import history, wire
 from gateway.upstream.auth import KeyRing
 from gateway.upstream.call import Call, Record, host_of
 from gateway.upstream.exchange import Exchange
+from gateway.upstream.history import Page
 from gateway.upstream.hosts import Hosts
-from gateway.upstream.statement import read_statement
+from gateway.upstream.statement import ensure_shown, read_statement
 from gateway.upstream.stream import VendorStream
 from gateway.upstream.transport import Limits, Timeouts, Transport, encoded
 
@@ -157,12 +158,14 @@ class SegmindUpstream:
 
     async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
         """Read every request of some time, with the current key."""
-        context, max_bytes = CallContext(), self._limits.result_bytes
+        return await read_statement(self._statement_page, first_ms=first_ms, end_ms=end_ms)
 
-        async def page(query: str) -> history.Page:
-            return await self._read("history", query, context, max_bytes, _page)
+    async def ensure_shown(self, *, end_ms: int) -> None:
+        """Make sure that the history shows any request of the last month, with the current key."""
+        await ensure_shown(self._statement_page, end_ms=end_ms)
 
-        return await read_statement(page, first_ms=first_ms, end_ms=end_ms)
+    async def _statement_page(self, query: str) -> Page:
+        return await self._read("history", query, CallContext(), self._limits.result_bytes, _page)
 
     async def _job(self, operation: str, path: str, upstream_id: str, context: CallContext) -> VendorState:
         if context.upstream_id != upstream_id:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
+from sys import intern
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -185,8 +186,8 @@ def _row(said: Mapping[str, Any]) -> HistoryRow:
     model = model if isinstance(model, str) and model.isprintable() else ""  # an operator may book it, and reads it
     return HistoryRow(
         request_id=said["request_id"],
-        model=model,
-        status=status.upper() if isinstance(status, str) else "",
+        model=intern(model),  # once for tens of thousands of rows
+        status=intern(status.upper()) if isinstance(status, str) else "",
         cost=vendor_credits(said.get("credits_deduction")),
         fingerprint=_fingerprint(model, said.get("request_body")),
         created_ms=_created_ms(said),

@@ -20,8 +20,7 @@ async def read_statement(ask: Ask, *, first_ms: int, end_ms: int) -> list[Histor
 
     Raises:
         UpstreamError: As `ask` does.
-        UpstreamInvalidResponse: It can't be read to its end, or shows no request at all, not even of the last month:
-            then that it shows none of ours means nothing.
+        UpstreamInvalidResponse: It can't be read to its end.
     """
     first = datetime.fromtimestamp(first_ms / 1000, UTC) - timedelta(days=1)
     last = datetime.fromtimestamp(end_ms / 1000, UTC) + timedelta(days=1)
@@ -31,11 +30,20 @@ async def read_statement(ask: Ask, *, first_ms: int, end_ms: int) -> list[Histor
         end = min(start + timedelta(days=DAYS_A_READING - 1), last)
         await _read(ask, found, start, end)
         start = end + timedelta(days=1)
-    if not found:
-        probe = await ask(_query(1, last - timedelta(days=PROBE_DAYS), last))
-        if not probe.rows:
-            raise UpstreamInvalidResponse("the history shows no request at all")
     return list(found.values())
+
+
+async def ensure_shown(ask: Ask, *, end_ms: int) -> None:
+    """Make sure that the history shows any request of the last month: else that it shows none of ours means nothing.
+
+    Raises:
+        UpstreamError: As `ask` does.
+        UpstreamInvalidResponse: It shows none.
+    """
+    last = datetime.fromtimestamp(end_ms / 1000, UTC) + timedelta(days=1)
+    probe = await ask(_query(1, last - timedelta(days=PROBE_DAYS), last))
+    if not probe.rows:
+        raise UpstreamInvalidResponse("the history shows no request at all")
 
 
 async def _read(ask: Ask, found: dict[str, HistoryRow], first: datetime, last: datetime) -> None:

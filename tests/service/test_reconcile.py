@@ -35,6 +35,7 @@ class Bill:
     rows: list[HistoryRow] = field(default_factory=list)
     failures: int = 0
     reads: int = 0
+    silent: bool = False
 
     async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
         """See `Statement.statement`."""
@@ -43,6 +44,12 @@ class Bill:
         if self.reads <= self.failures:
             raise UpstreamInvalidResponse("the history is not a JSON object")
         return list(self.rows)
+
+    async def ensure_shown(self, *, end_ms: int) -> None:
+        """See `Statement.ensure_shown`."""
+        assert end_ms
+        if self.silent:
+            raise UpstreamInvalidResponse("the history shows no request at all")
 
 
 @dataclass(slots=True)
@@ -149,6 +156,33 @@ async def test_a_claim_without_a_job_hides_nothing(office: Office) -> None:
     assert await office.reconciler.adopt(found.lines, TENANT) == 1
     assert (await office.compare()).agrees
     assert await office.spent() == CREDIT
+
+
+async def test_a_month_is_compared_in_parts_that_tell_each_request_once(office: Office) -> None:
+    """Over 31 days, read in seven parts, every row and job is told once, also a row without a time."""
+    await office.job("ours")
+    await office.job("ours, at no time")
+    await office.job("lost")
+    for name in ("ours", "strange", "ours, at no time", "strange, at no time"):
+        office.billed(name, CREDIT)
+    office.bill.rows[2:] = [replace(row, created_ms=None) for row in office.bill.rows[2:]]
+    found = await office.reconciler.compare(office.today - timedelta(days=30), office.today)
+    assert office.bill.reads == 7
+    assert sorted((line.upstream_id, line.kind) for line in found.lines) == [
+        ("lost", "only_ours"),
+        ("ours", "matched"),
+        ("ours, at no time", "matched"),
+        ("strange", "only_theirs"),
+        ("strange, at no time", "only_theirs"),
+    ]
+
+
+async def test_a_history_that_shows_nothing_at_all_is_no_difference(office: Office) -> None:
+    """Where it does not show any request of a month, nothing is said of what it lacks."""
+    await office.job("v1")
+    office.bill.silent = True
+    with pytest.raises(UpstreamInvalidResponse):
+        await office.compare()
 
 
 async def test_what_agrees_agrees(office: Office) -> None:

@@ -14,7 +14,7 @@ from gateway.core.listing import JobPage, JobQuery
 from gateway.core.movements import Admission, Admitted, Release, Settlement, StoredResult
 from gateway.core.policy import KEY_LIFE_S, Policy
 from gateway.core.queue import DueEntry
-from gateway.core.reconcile import booked
+from gateway.core.reconcile import Booked, Span, book
 from gateway.core.tenant import Credential
 from gateway.core.webhook import Decision, Noted
 from gateway.store import keys
@@ -64,8 +64,9 @@ async def completed(life: Life, request: Admission) -> None:
     assert done.job is not None
     await life.store.due.remove([DueEntry(TENANT, request.job_id)])
     entries = await life.ledgers.entries(TENANT, "", 1000)
-    (charged,) = booked(TENANT, [entry for entry in entries if entry.job_id == request.job_id])
-    assert await life.adjustments.adjust(charged, CREDIT // 2)
+    jobs: dict[str, Booked] = {}
+    book(jobs, TENANT, entries, Span(0, 2**63))
+    assert await life.adjustments.adjust(jobs[request.job_id], CREDIT // 2)
 
 
 async def failed(life: Life, request: Admission) -> None:

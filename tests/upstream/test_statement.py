@@ -8,7 +8,7 @@ import pytest
 from gateway.core.adoption import HistoryRow
 from gateway.errors import UpstreamInvalidResponse
 from gateway.upstream.history import Page
-from gateway.upstream.statement import read_statement
+from gateway.upstream.statement import ensure_shown, read_statement
 
 FIRST = int(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1000)
 END = int(datetime(2026, 2, 20, tzinfo=UTC).timestamp() * 1000)
@@ -68,7 +68,6 @@ async def test_all_days_and_those_around_are_asked_for_within_what_the_vendor_al
 @pytest.mark.parametrize(
     "pages",
     [
-        pytest.param((), id="nothing, not even last month"),
         pytest.param((page(row("a")), page(row("b"), field="rows")), id="rows move"),
         pytest.param((page(row("a")), Page([], "", frozenset({"other"}))), id="another list is empty"),
         pytest.param((Page([], "", frozenset()),), id="no list at all"),
@@ -82,6 +81,9 @@ async def test_what_can_not_be_read_is_not_taken_for_empty(pages: tuple[Page, ..
         await Vendor(*pages).read()
 
 
-async def test_quiet_days_are_believed_where_the_history_shows_others() -> None:
-    """Days without a request are empty if last month had one."""
-    assert await Vendor(probe=page(row("old"))).read() == []
+async def test_a_history_that_shows_nothing_is_told_from_quiet_days() -> None:
+    """Days without a request are empty; whether that can be believed depends on whether last month had one."""
+    assert await Vendor().read() == []
+    await ensure_shown(Vendor(probe=page(row("old"))), end_ms=END)
+    with pytest.raises(UpstreamInvalidResponse):
+        await ensure_shown(Vendor(), end_ms=END)

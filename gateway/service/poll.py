@@ -222,7 +222,8 @@ class Poller:
         return self._retry_s(job)
 
     def _retry_s(self, job: Job) -> float:
-        return retry_poll_s(self._since_s(job.created_ms), self._since_s(job.confirmed_ms or job.created_ms))
+        silent_s = self._since_s(job.confirmed_ms or job.created_ms)
+        return spread_s(retry_poll_s(self._since_s(job.created_ms), silent_s), job.id)
 
     def _alert(self, job: Job, event: AlertName, detail: str) -> None:
         self._sink(Alert.of(job, event, detail))

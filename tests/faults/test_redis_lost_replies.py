@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+from support.clients import opened
 from support.ledger import CLOCK_START_US as NOW_US
 from support.ledger import CREDIT, Store, admission, clocked, dump, open_store, set_clock
 from support.proxy import Fault, tcp_proxy
@@ -18,6 +19,7 @@ from gateway.core.queue import DueEntry
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy
 from gateway.errors import StoreUnavailable
 from gateway.store import keys
+from gateway.store.connect import store_errors
 from gateway.store.readiness import ensure_epoch
 from gateway.store.scripts import load_scripts
 
@@ -114,3 +116,17 @@ async def test_r22_a_thousand_lost_replies_change_nothing(redis_url: str) -> Non
         found = await all_of(store)
     assert lost >= LOST
     assert found == expected
+
+
+async def test_r22_a_lost_reply_is_not_asked_for_again(redis_url: str) -> None:
+    """A command that ran but whose reply was cut off reaches the server once, and is reported: retries are off."""
+    async with (
+        tcp_proxy(HOST, urlsplit(redis_url).port or 0) as proxy,
+        opened(f"redis://{HOST}:{proxy.port}") as client,
+    ):
+        await client.set("n", 0)
+        proxy.fault = Fault.DROP_REPLY
+        with pytest.raises(StoreUnavailable), store_errors():
+            await client.incrby("n", 1)
+        assert [b"INCRBY" in request for request in proxy.requests].count(True) == 1
+        assert await client.get("n") == b"1"

@@ -67,17 +67,6 @@ async def test_a_timed_out_command_is_not_run_again(any_url: str) -> None:
         assert await patient.get("{team}:slow") == b"1"
 
 
-async def test_a_lost_reply_is_not_asked_for_again(proxy: Proxy) -> None:
-    """A command that ran but whose reply was cut off reaches the server once, and is reported."""
-    async with opened(f"redis://{HOST}:{proxy.port}") as client:
-        await client.set("n", 0)
-        proxy.fault = Fault.DROP_REPLY
-        with pytest.raises(StoreUnavailable), store_errors():
-            await client.incrby("n", 1)
-        assert [b"INCRBY" in request for request in proxy.requests].count(True) == 1
-        assert await client.get("n") == b"1"
-
-
 async def test_a_store_that_is_down_is_reported_at_once() -> None:
     """A refused connection is StoreUnavailable without a wait for retries; so are a cluster and a sentinel."""
     port = free_port()

@@ -95,7 +95,8 @@ async def _store(settings: Settings) -> list[Finding]:
         return [Finding("redis", "fail", problem) for problem in exc.problems]
     except StoreError as exc:
         detail = str(exc).partition("\n")[0].rstrip(".")
-        todo = "is it running, and can it be reached from here?" if settings.redis_url else ""
+        log = settings.data_dir.resolve() / "valkey.log"
+        todo = "is it running, and can it be reached from here?" if settings.redis_url else f"{log} says why"
         return [Finding("redis", "fail", detail, todo)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,15 @@ async def test_a_store_that_is_no_ledger(check: Check, redis_url: str) -> None:
         await store.client.flushall()
     code, _ = await check()
     assert code == 1
+
+
+async def test_an_embedded_store_that_does_not_start(check: Check, tmp_path: Path) -> None:
+    """Where the store's own log says why, an operator is sent there."""
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("damaged\n")
+    code, found = await check(GATEWAY_REDIS_URL="", GATEWAY_DATA_DIR=str(tmp_path))
+    assert (code, found["redis"][0]) == (1, "fail")
+    assert f"did not start; {tmp_path}/valkey.log says why" in found["redis"][1]
 
 
 async def test_lines_for_people(gateway: Callable[..., Result]) -> None:

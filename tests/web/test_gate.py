@@ -11,12 +11,14 @@ from itertools import count
 
 import pytest
 import uvicorn
+from web.connection import Connection
 from web.fakes import JOB_ID, KEY, Services, build
 from web.raw import connected, read_answer
 
 from gateway.core.events import Event
 from gateway.service.shedding import MOST, Shedder
 from gateway.web.gate import MAX_SKIPPED_BYTES, Gate
+from gateway.web.middleware import Edge
 from gateway.web.protocol import StrictProtocol
 
 BODY = '{"prompt":"x"}'
@@ -36,6 +38,8 @@ class Served:
     port: int
     shedder: Shedder
     services: Services
+    app: Edge
+    gate: Gate
 
     def overload(self, pressure: float) -> None:
         """Refuse as under so much pressure."""
@@ -65,7 +69,7 @@ async def served(services: Services) -> AsyncIterator[Served]:
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        yield Served(listener.getsockname()[1], shedder, services)
+        yield Served(listener.getsockname()[1], shedder, services, app, gate)
         server.should_exit = True
         await serving
 
@@ -159,6 +163,19 @@ async def test_r10_a_drain_ends_connections_with_an_answer(served: Served, press
         answer = await read_answer(reader)
         assert (is_refusal(answer), answer[1]["connection"]) == (pressure == 1.0, "close")
         assert await reader.read() == b""
+
+
+async def test_refusals_that_nobody_reads_are_not_piled_up(served: Served) -> None:
+    """A caller who takes no answers gets no more of them, refusals either: else they would fill the memory."""
+    served.overload(1.0)
+    connection = Connection(served.app)
+    connection.protocol.gate = served.gate
+    connection.protocol.pause_writing()
+    await connection.receive(3 * submit())
+    assert not connection.written
+    connection.protocol.resume_writing()
+    await connection.settle()
+    assert connection.written.count(b"503 Service Unavailable") == 1  # it ends the connection, a body unread
 
 
 async def test_r31_connections_are_bounded(served: Served) -> None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import ssl
 from array import array
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Final, cast
-
-import httptools
+from typing import Final
 
 from gateway.cli.closed_loop import Report
+from gateway.cli.connection import Connection, connect
 
 TICK_S: Final = 0.001
 WATCH_S: Final = 0.5
@@ -219,12 +217,9 @@ class _Crowd:
         )
 
     async def _open(self) -> None:
-        plan, context = self.plan, ssl.create_default_context() if self.plan.tls else None
+        plan = self.plan
         try:
-            async with asyncio.timeout(plan.timeout_s):
-                await asyncio.get_running_loop().create_connection(
-                    partial(_Client, self), plan.host, plan.port, ssl=context
-                )
+            await connect(partial(_Client, self), plan.host, plan.port, tls=plan.tls, timeout_s=plan.timeout_s)
         except OSError:  # a TimeoutError is one
             self.opened -= 1
             if self.waiting:
@@ -235,33 +230,24 @@ class _Crowd:
             self.settled.set()
 
 
-class _Client(asyncio.Protocol):
+class _Client(Connection):
     """One connection."""
 
     def __init__(self, crowd: _Crowd) -> None:
+        super().__init__()
         self.sent: _Sent | None = None
         self._crowd = crowd
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take part."""
-        self._transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
         self._crowd.clients.add(self)
         self._crowd.is_free(self)
 
     def send(self, sent: _Sent) -> None:
         """Send a request."""
         self.sent = sent
-        if self._transport is not None:
-            self._transport.write(sent.data)
-
-    def data_received(self, data: bytes) -> None:
-        """Read on; the parser calls `on_message_complete`."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.abort()
+        self.write(sent.data)
 
     def on_message_complete(self) -> None:
         """Count the answer and be free again."""
@@ -269,11 +255,11 @@ class _Client(asyncio.Protocol):
         if sent is None:  # an answer that nobody asked for
             self.abort()
             return
-        self._crowd.answered(sent, self._parser.get_status_code())
-        if self._parser.should_keep_alive():
+        self._crowd.answered(sent, self.status)
+        if self.goes_on:
             self._crowd.is_free(self)
-        elif self._transport is not None:
-            self._transport.close()
+        else:
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the protocol's signature
         """Count a request that got no answer."""
@@ -281,11 +267,6 @@ class _Client(asyncio.Protocol):
         self._crowd.lost(self)
         if sent is not None:
             self._crowd.answered(sent, 0)
-
-    def abort(self) -> None:
-        """Give the connection up."""
-        if self._transport is not None:
-            self._transport.abort()
 
 
 def _quantile(found: array[float], q: float) -> float:

@@ -8,6 +8,24 @@ from gateway.telemetry.metrics import Metrics, MetricsSink
 from gateway.telemetry.readiness import Readiness
 
 
+def ended(
+    *, model: str = "m", state: str = "COMPLETED", cost: int = 1, overrun: int = 0, duration_ms: int = 1
+) -> JobEnded:
+    """Make the event of a job of tenant ``ads`` that ended."""
+    return JobEnded(
+        tenant="ads",
+        key_id="k",
+        model=model,
+        job_id="j",
+        state=state,
+        held=1,
+        cost=cost,
+        estimated=False,
+        overrun=overrun,
+        duration_ms=duration_ms,
+    )
+
+
 def everything() -> Metrics:
     """Return metrics that were told of one of each thing."""
     metrics = Metrics(version="1.2.3")
@@ -15,20 +33,7 @@ def everything() -> Metrics:
     sink = MetricsSink(metrics, known_model=lambda _: False)
     sink(HttpRequest(method="GET", route="/v1/models", status=401, latency_ms=1, request_id="r", code="not_found"))
     sink(UpstreamCall(operation="submit", outcome="ok", latency_ms=1, upstream_status=200))
-    sink(
-        JobEnded(
-            tenant="ads",
-            key_id="k",
-            model="m",
-            job_id="j",
-            state="COMPLETED",
-            held=1,
-            cost=2,
-            estimated=False,
-            overrun=1,
-            duration_ms=1,
-        )
-    )
+    sink(ended(cost=2, overrun=1))
     sink(
         WebhookDelivery(
             tenant="ads", job_id="j", type="job.completed", receiver="h", attempt=1, outcome="delivered", latency_ms=1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from typing import get_args
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from support import events
 from support.scrape import Series, parsed, total
+from support.series import ended
 
-from gateway.core.events import Alert, AlertName, Event, HttpRequest, JobEnded, UpstreamCall
+from gateway.core.events import Alert, AlertName, Event, HttpRequest, UpstreamCall
 from gateway.core.quota import Window
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink
@@ -89,20 +91,7 @@ def feed(metrics: Metrics, count: int) -> None:
                 operation="submit", outcome="ok", latency_ms=1, model=model, job_id=model, upstream_status=-number
             )
         )
-        sink(
-            JobEnded(
-                tenant="t",
-                key_id=model,
-                model=model,
-                job_id=model,
-                state="FAILED",
-                held=1,
-                cost=0,
-                estimated=False,
-                overrun=0,
-                duration_ms=1,
-            )
-        )
+        sink(replace(ended(model=model, state="FAILED", cost=0), key_id=model, job_id=model))
 
 
 def test_made_up_values_make_no_series() -> None:
@@ -141,20 +130,7 @@ def test_buckets_suit_what_they_measure(name: str, labels: dict[str, str], secon
     ms = seconds * 1000
     sink(HttpRequest(method="GET", route="/r", status=200, latency_ms=ms, request_id="r"))
     sink(UpstreamCall(operation="sync", outcome="ok", latency_ms=ms))
-    sink(
-        JobEnded(
-            tenant="t",
-            key_id="k",
-            model="",
-            job_id="j",
-            state="COMPLETED",
-            held=1,
-            cost=1,
-            estimated=False,
-            overrun=0,
-            duration_ms=int(ms),
-        )
-    )
+    sink(ended(model="", duration_ms=int(ms)))
     buckets = sorted(
         (float(dict(has)["le"]), value)
         for (found, has), value in scraped(metrics).items()

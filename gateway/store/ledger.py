@@ -87,7 +87,8 @@ class RedisLedger:
         decision = await self._decide(admission, "admit")
         wanted = self._policy().durability
         if wanted != "none" and isinstance(decision, Admitted) and not decision.replayed:
-            await self._scripts.confirm(admission.credential.tenant, wanted)
+            tenant = admission.credential.tenant
+            await self._scripts.confirm(tenant, wanted, keys.job(tenant, admission.job_id))
         return decision
 
     async def quote(self, admission: Admission) -> Admitted | Denied:

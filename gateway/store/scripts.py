@@ -164,9 +164,9 @@ class Scripts:
         finally:
             self._bulk_turns.give()
 
-    async def confirm(self, tenant: str, wanted: str) -> None:
-        """Wait until what was answered so far is kept as surely as ``wanted``; see `store.durability`."""
-        await self._confirmations.confirm(tenant, wanted)
+    async def confirm(self, tenant: str, wanted: str, record: str) -> None:
+        """Wait until a record that was written is kept as surely as ``wanted``; see `store.durability`."""
+        await self._confirmations.confirm(tenant, wanted, record)
 
 
 async def _run(way: _Way, script: Script, words: tuple[Word, ...]) -> Any:  # noqa: ANN401  # as `Scripts.run`

@@ -34,6 +34,10 @@ class Proxy:
         self.requests: list[bytes] = []
         self._target = (host, port)
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Connect whoever comes from now on to another server."""
+        self._target = (host, port)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Handle one connection of a client."""
         try:

@@ -208,7 +208,6 @@ class ServiceMachine(RuleBasedStateMachine):
         admin = self.world.admin
         with suppress(Refused):
             self.world.do(admin.release(job.id, "so") if cost is None else admin.charge(job.id, cost, "so"))
-            self.oracle.excused.setdefault(job.fingerprint, "an operator decided")
 
     @rule(process=PROCESSES, plan=TWINS)
     def a_first_look_is_late(self, process: int, plan: Plan) -> None:

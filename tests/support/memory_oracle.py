@@ -126,11 +126,13 @@ class Oracle:
     def _judge(self, job: Job) -> None:
         """Excuse a job's group where what it ended by is all that could be known; it has ended in this step."""
         made = next((made for made in self.world.vendor.jobs if made.id == job.upstream_id), None)
-        in_vain = self.world.vendor.in_vain_s - job.created_ms / 1000 >= self.world.policy.unknown_after_s
-        if in_vain and job.state in {JobState.EXPIRED, JobState.REJECTED}:
+        policy, unread_s = self.world.policy, self.world.vendor.in_vain_s - job.created_ms / 1000
+        by_policy = JobState.EXPIRED if policy.unknown_jobs == "charge" else JobState.REJECTED
+        if self._accounts[job.tenant].ended_by[job.id] == ACTOR:
+            self.excused[job.fingerprint] = "an operator decided"
+        elif made is None and job.state is by_policy and unread_s >= policy.unknown_after_s:
             self.excused[job.fingerprint] = "policy had to decide"
-            operated = self._accounts[job.tenant].ended_by[job.id] == ACTOR
-            if job.state is JobState.EXPIRED and made is None and not operated:
+            if job.state is JobState.EXPIRED:
                 assert job.id in self._in_vain, "policy decided at the first look in vain"
         elif made is not None and job.state is JobState.EXPIRED and made.denied > 1:
             self.excused[job.fingerprint] = "the vendor denied it twice"

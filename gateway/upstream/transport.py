@@ -28,8 +28,9 @@ HEADERS: Final = {
 """What every request says, unless the tenant says otherwise; nothing compressed is asked for."""
 CHUNK_BYTES: Final = 2**14
 RENEWED: Final = 0.01
-"""So many of the reads ask the vendor to close their connection (RFC 9112 section 9.6). One that is never idle would
-else go for hours to an address that the vendor's name no longer has: it ends after about 100 reads, 5 minutes."""
+"""So many of the reads are their connection's last. One that is never idle would else go for hours to an address that
+the vendor's name no longer has: it ends after about 100 reads, 5 minutes. The vendor is not asked to close it (RFC 9112
+section 9.6): an answer that does not confirm that would leave a dying connection to the next submit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,28 +73,34 @@ class Timeouts:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that can be kept from leaving at the last moment: it has its connection, and no byte is written.
+    """A request that is told of its connection before a byte is written.
 
     Between that and the first byte there is one turn of the event loop.
     """
 
-    leaving: Callable[[], None] | None = None
+    connected: Callable[[Connection], None] | None = None
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Write the request."""
-        if self.leaving is not None:
-            self.leaving()
+        if self.connected is not None:
+            self.connected(conn)
         return await super().send(conn)
 
 
-def _asking(leaving: Callable[[], None]) -> aiohttp.ClientMiddlewareType:
-    """Return what has a request ask whether it may leave."""
+def _telling(connected: Callable[[Connection], None]) -> aiohttp.ClientMiddlewareType:
+    """Return what has a request tell of its connection; an exception keeps it from leaving."""
 
     async def put(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        cast("_Request", request).leaving = leaving
+        cast("_Request", request).connected = connected
         return await handler(request)
 
     return put
+
+
+def _use_last(connection: Connection) -> None:
+    """Have a connection closed by us once its answer is read."""
+    if connection.protocol is not None:
+        connection.protocol.force_close()
 
 
 class Transport:
@@ -152,8 +159,11 @@ class Transport:
         """
         if self._session is None:
             self._session = self._open()
-        if method == "GET" and self._draw() < RENEWED:
-            headers["connection"] = "close"
+        middlewares = self._middlewares
+        if leaving is not None:
+            middlewares = (*middlewares, _telling(lambda _: leaving()))
+        elif method == "GET" and self._draw() < RENEWED:
+            middlewares = (*middlewares, _telling(_use_last))
         return await self._session.request(
             method,
             URL(url, encoded=True),
@@ -161,7 +171,7 @@ class Transport:
             data=body or None,
             allow_redirects=False,
             timeout=_patience(timeouts.connect_s, timeouts.pool_s, read_s),
-            middlewares=self._middlewares if leaving is None else (*self._middlewares, _asking(leaving)),
+            middlewares=middlewares,
         )
 
     async def aclose(self) -> None:

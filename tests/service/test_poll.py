@@ -5,6 +5,7 @@ import time
 from typing import Literal
 
 import pytest
+from pydantic import JsonValue
 from support.ledger import CREDIT
 from support.tracking import TENANT, Replica, Rig
 
@@ -235,6 +236,18 @@ async def test_a_result_that_is_too_large_is_charged_by_its_status(rig: Rig, rep
     seen = await rig.find(job)
     assert (seen.state, seen.estimated, seen.has_result) == (JobState.COMPLETED, False, False)
     assert rig.alerts() == ["job.result_lost"]
+
+
+async def test_a_result_that_tells_no_cost_is_charged_by_its_status(rig: Rig, replica: Replica) -> None:
+    """What the status said that the job cost is charged, where the result then says nothing of it."""
+    job = await rig.start()
+    await rig.pass_time(LONG_S)
+    silent: dict[str, JsonValue] = {"status": "COMPLETED", "output": "https://cdn.segmind.test/a.mp4"}
+    rig.vendor.sandbox.faults.add(Fault(action="respond", on=("result",), status=200, body=silent))
+    assert await replica.poller.poll(entry(job)) is None
+    seen, [accepted] = await rig.find(job), rig.vendor.sandbox.jobs
+    assert (seen.state, seen.estimated, seen.has_result) == (JobState.COMPLETED, False, True)
+    assert abs((seen.cost or 0) - int(accepted.billed * CREDIT)) <= 1
 
 
 async def test_a_result_that_can_not_be_fetched_is_asked_for_until_the_hour_ends(rig: Rig, replica: Replica) -> None:

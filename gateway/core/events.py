@@ -33,6 +33,7 @@ AlertName = Literal[
     "reconcile.failed",
     "rules.unreadable",
     "store.not_ready",
+    "store.ready",
     "store.rewound",
     "store.subscription_lost",
     "sweep.failed",

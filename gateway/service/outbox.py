@@ -20,8 +20,10 @@ AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """A write that must happen, and what is called once it has."""
+    """A write that must happen, the job that it is of, and what is called once it has."""
 
+    tenant: str
+    job_id: str
     write: Write
     done: Callable[[], None]
 
@@ -47,8 +49,8 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def write(self, write: Write) -> Finished:
-        """Write now.
+    async def write(self, tenant: str, job_id: str, write: Write) -> Finished:
+        """Write now what became of a job.
 
         Raises:
             StoreUnavailable: The store did not confirm; the write is kept and tried again.
@@ -56,12 +58,12 @@ class Outbox:
         try:
             return await write()
         except StoreUnavailable:
-            self.keep(write)
+            self.keep(tenant, job_id, write)
             raise
 
-    def keep(self, write: Write, done: Callable[[], None] = lambda: None) -> None:
-        """Have a write tried until the store confirms it; then call ``done``, which frees what the write held."""
-        self._waiting[_Kept(write, done)] = None
+    def keep(self, tenant: str, job_id: str, write: Write, done: Callable[[], None] = lambda: None) -> None:
+        """Have a write about a job tried until the store confirms it; then call ``done``, which frees what it held."""
+        self._waiting[_Kept(tenant, job_id, write, done)] = None
         self._empty.clear()
         self._wake.set()
 
@@ -97,7 +99,7 @@ class Outbox:
         except StoreUnavailable:
             return False
         except Exception as exc:  # noqa: BLE001 one bad write must not hold up the others
-            self._sink(Alert.failure("outbox.dropped", exc))
+            self._sink(Alert.failure("outbox.dropped", exc, tenant=kept.tenant, job_id=kept.job_id))
         return True
 
     async def drained(self) -> None:

@@ -152,7 +152,7 @@ class Sending:
         try:
             decision = await self.ledger.admit(admission)
         except StoreUnavailable:
-            self.outbox.keep(lambda: self.ledger.void(admission))
+            self.outbox.keep(admission.credential.tenant, admission.job_id, lambda: self.ledger.void(admission))
             raise
         if isinstance(decision, Admitted) and not decision.replayed:
             self.faults.reach(FaultPoint.ADMITTED)
@@ -196,7 +196,7 @@ class Sending:
             forget=forget if verdict.retry_after_s is not None else None,
             actor="gateway",
         )
-        done = await self.record(lambda: self.ledger.release(release))
+        done = await self.record(admitted.job, lambda: self.ledger.release(release))
         released = None if done is None else done.job
         if released is not None and released.state is not JobState.REJECTED:
             return Submitted(released, admitted.quota)
@@ -210,7 +210,7 @@ class Sending:
         job = admitted.job
         detail = f"{reason}; it is looked up in the vendor's history, see `gateway jobs --unknown`"
         self.sink(Alert.of(job, "job.unknown", detail))
-        done = await self.record(lambda: self.ledger.doubt(job.tenant, job.id, reason))
+        done = await self.record(job, lambda: self.ledger.doubt(job.tenant, job.id, reason))
         code = "upstream_invalid_response" if unfit else "outcome_unknown"
         return Uncertain((done and done.job) or job, admitted.quota, code)
 
@@ -223,10 +223,10 @@ class Sending:
         unfit = isinstance(error, UpstreamAmbiguous) and error.unfit
         return await self._doubt(admitted, str(error), unfit=unfit)
 
-    async def record(self, write: Write) -> Finished | None:
-        """Write what is now true; None where the store will only hear of it later."""
+    async def record(self, job: Job, write: Write) -> Finished | None:
+        """Write what is now true of a job; None where the store will only hear of it later."""
         try:
-            return await self.outbox.write(write)
+            return await self.outbox.write(job.tenant, job.id, write)
         except StoreUnavailable:
             return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Final, Protocol
 
 from gateway.core.events import Alert
@@ -13,6 +14,7 @@ from gateway.errors import StoreUnavailable
 LOOK_S: Final = 1.0
 WHOLE_LOOK: Final = 5
 """Each so many looks, and at the first after an outage, everything is looked at, not the mark alone."""
+SILENT: Final = "Redis does not answer"
 NO_LEDGER: Final = "ledger:epoch is missing: a new, flushed or wrong Redis; run `gateway apply`"
 TO_DO: Final = "what is gone is gone here only: run `gateway reconcile`"
 _NAMED: Final = 10
@@ -44,8 +46,10 @@ class StoreWatch:
     Args:
         store: What is looked at.
         tell: Told why the store can't be relied on; empty when it can.
-        sink: Gets an alert for each new reason, and one for each time that the ledger went back.
+        sink: Gets an alert for each new reason, one when there is none any more, and one for each time that the ledger
+            went back.
         sleep: Waits that many seconds.
+        now_s: Tells the time of a clock that nobody sets, in seconds.
     """
 
     def __init__(
@@ -54,12 +58,15 @@ class StoreWatch:
         tell: Callable[[str], None],
         sink: Sink,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now_s: Callable[[], float] = monotonic,
     ) -> None:
         self._store = store
         self._tell = tell
         self._sink = sink
         self._sleep = sleep
+        self._now_s = now_s
         self._said = ""
+        self._away_since_s = 0.0
         self._looks = 0
         self._epoch: str | None = None
         self._positions: Mapping[str, int] = {}
@@ -75,7 +82,7 @@ class StoreWatch:
         try:
             reason = await self._reason()
         except StoreUnavailable as exc:
-            reason = f"Redis does not answer: {exc}"
+            reason = f"{SILENT}: {exc}"
         self._looks = 0 if reason else self._looks + 1
         return reason
 
@@ -106,6 +113,11 @@ class StoreWatch:
 
     def _say(self, reason: str) -> None:
         self._tell(reason)
-        if reason and reason != self._said:
+        kind = SILENT if reason.startswith(SILENT) else reason  # how it is silent changes from look to look
+        if kind and kind != self._said:
+            self._away_since_s = self._away_since_s if self._said else self._now_s()
             self._sink(Alert(event="store.not_ready", detail=reason))
-        self._said = reason
+        elif self._said and not kind:
+            away_s = self._now_s() - self._away_since_s
+            self._sink(Alert(event="store.ready", detail=f"Redis can be relied on again, after {away_s:.0f} s"))
+        self._said = kind

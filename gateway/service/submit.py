@@ -61,7 +61,7 @@ class SubmitService:
                 self._watchlist.add(DueEntry(job.tenant, job.id, spread_s(FIRST_POLL_S, job.id)))
             return sending.mind_loss(job, upstream_id, done)
 
-        done = await sending.record(write)
+        done = await sending.record(job, write)
         accepted = None if done is None else done.job
         sending.faults.reach(FaultPoint.RECORDED)
         if accepted is None or accepted.state is JobState.UNKNOWN:

@@ -168,7 +168,7 @@ class SyncService:
         try:
             await self._complete(job, said)
         except StoreUnavailable:
-            self._sending.outbox.keep(lambda: self._complete(job, said), lease.release)
+            self._sending.outbox.keep(job.tenant, job.id, lambda: self._complete(job, said), lease.release)
         else:
             lease.release()
 

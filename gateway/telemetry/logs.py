@@ -41,6 +41,7 @@ MINOR_ALERTS: Final = frozenset(
         "job.overdue",
         "job.released",
         "job.unknown",
+        "store.ready",
         "tracker.repaired",
         "tracing.failed",
     }

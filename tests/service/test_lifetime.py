@@ -47,7 +47,7 @@ async def test_a_call_that_does_not_end_holds_up_no_kept_write() -> None:
         return Finished(changed=True, job=None)
 
     endless = in_flight.own(asyncio.Event().wait())
-    outbox.keep(write)
+    outbox.keep("one", "job", write)
     await finish(in_flight, outbox, [], WITHIN_S, events.append)
     assert written.is_set()
     assert len(outbox) == 0

@@ -38,8 +38,8 @@ async def test_writes_for_a_node_that_is_away_hold_up_no_others() -> None:
     outbox = Outbox(lambda _: None, sleep=turn)
     freed: list[int] = []
     for number in range(3 * AT_ONCE):
-        outbox.keep(write(log, number, fails=away.is_set), lambda: freed.append(1))
-    outbox.keep(write(log, -1, fails=lambda: False), lambda: freed.append(-1))
+        outbox.keep("one", str(number), write(log, number, fails=away.is_set), lambda: freed.append(1))
+    outbox.keep("one", "-1", write(log, -1, fails=lambda: False), lambda: freed.append(-1))
     running = asyncio.create_task(outbox.run())
     async with asyncio.timeout(10):
         while freed != [-1]:  # noqa: ASYNC110 there is nothing to wait for but its turn
@@ -64,7 +64,7 @@ async def test_a_cut_off_round_loses_no_write() -> None:
         return Finished(changed=True, job=None)
 
     outbox = Outbox(lambda _: None, sleep=turn)
-    outbox.keep(slow)
+    outbox.keep("one", "slow", slow)
     first = asyncio.create_task(outbox.run())
     await asyncio.wait_for(begun.wait(), 10)
     first.cancel()
@@ -79,7 +79,7 @@ async def test_a_cut_off_round_loses_no_write() -> None:
 
 
 async def test_a_write_that_can_not_be_is_told_and_dropped() -> None:
-    """A mistake of ours is an alert; it frees what it held, and the others go on."""
+    """A mistake of ours is an alert that names the job; it frees what it held, and the others go on."""
     events: list[Event] = []
     log: list[int] = []
     outbox = Outbox(events.append, sleep=turn)
@@ -87,10 +87,11 @@ async def test_a_write_that_can_not_be_is_told_and_dropped() -> None:
     async def wrong() -> Finished:
         raise ValueError("a bug")
 
-    outbox.keep(wrong, lambda: log.append(0))
-    outbox.keep(write(log, 1, fails=lambda: False))
+    outbox.keep("one", "wrong", wrong, lambda: log.append(0))
+    outbox.keep("one", "right", write(log, 1, fails=lambda: False))
     running = asyncio.create_task(outbox.run())
     await asyncio.wait_for(outbox.drained(), 10)
-    assert [event.event for event in events if isinstance(event, Alert)] == ["outbox.dropped"]
+    [alert] = [event for event in events if isinstance(event, Alert)]
+    assert (alert.event, alert.tenant, alert.job_id) == ("outbox.dropped", "one", "wrong")
     assert sorted(log) == [0, 1]
     running.cancel()

@@ -18,6 +18,7 @@ class Played:
 
     mark: str | None = "epoch-1"
     down: bool = False
+    error: str = "refused"
     unfit: list[str] = field(default_factory=list)
     last: dict[str, int] = field(default_factory=dict)
     noted: list[str] = field(default_factory=list)
@@ -26,7 +27,7 @@ class Played:
     async def epoch(self) -> str | None:
         """Read the mark."""
         if self.down:
-            raise StoreUnavailable("refused")
+            raise StoreUnavailable(self.error)
         return self.mark
 
     async def problems(self) -> Sequence[str]:
@@ -120,15 +121,18 @@ async def test_no_mark_is_no_ledger(rig: Rig) -> None:
 
 
 async def test_a_reason_is_told_once(rig: Rig) -> None:
-    """Readiness hears each look, people each new reason."""
+    """Readiness hears each look; people each new reason, of which another errno is none, and how long it lasted."""
+    looked_s = iter((100.0, 103.0))
 
     async def sleep(_: float) -> None:
+        rig.store.error = f"errno {len(rig.told)}"
         rig.store.down = not rig.told or len(rig.told) < 4
         if len(rig.told) == 6:
             raise InterruptedError
 
-    rig.watch = StoreWatch(rig.store, rig.told.append, rig.events.append, sleep)
+    rig.watch = StoreWatch(rig.store, rig.told.append, rig.events.append, sleep, looked_s.__next__)
     with pytest.raises(InterruptedError):
         await rig.watch.run()
     assert [bool(said) for said in rig.told] == [False, True, True, True, False, False]
-    assert rig.alerts() == ["store.not_ready"]
+    assert rig.alerts() == ["store.not_ready", "store.ready"]
+    assert "after 3 s" in str(rig.events[-1])

@@ -80,15 +80,25 @@ class _Wire(asyncio.Protocol):
         self._transport.abort()
 
     def _hand_out(self) -> None:
-        self._handing = all(self._hand_next() for _ in range(TURN))
+        try:
+            self._handing = all(self._hand_next() for _ in range(TURN))
+        except hiredis.ProtocolError as exc:
+            self.cut(str(exc))
+            return
         if self._handing:
             self._loop.call_soon(self._hand_out)
 
     def _hand_next(self) -> bool:
-        """Hand out one reply; False where no whole one has come."""
+        """Hand out one reply; False where no whole one has come.
+
+        Raises:
+            hiredis.ProtocolError: What came is no reply, or one to nothing.
+        """
         value = self._reader.gets()
         if value is False:  # RESP2 has no False
             return False
+        if not self._pending:
+            raise hiredis.ProtocolError("a reply that nobody asked for")
         reply, _ = self._pending.popleft()
         if not reply.done():
             if isinstance(value, hiredis.ReplyError):
@@ -127,8 +137,9 @@ class _Wire(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        while self._hand_next():  # what came before the end counts
-            pass
+        with contextlib.suppress(hiredis.ProtocolError):
+            while self._hand_next():  # what came before the end counts
+                pass
         while self._pending:
             reply, _ = self._pending.popleft()
             if not reply.done():

@@ -58,3 +58,23 @@ async def test_what_came_before_the_line_broke_counts(line: Line) -> None:
     assert came > TURN + 1
     assert all(isinstance(answer, StoreUnavailable) for answer in answers[came:])
     assert await line.call("PING") == b"PONG"
+
+
+@pytest.mark.parametrize("before", [0, 1, TURN, 3 * TURN])
+async def test_what_is_no_reply_breaks_the_line(line: Line, before: int) -> None:
+    """Bytes that are no Redis protocol fail each call that has no reply yet; nobody waits for ever."""
+    calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.call("PING")) for _ in range(MANY)]
+    assert line._wire is not None
+    line._wire.data_received(b"+PONG\r\n" * before + b"!\r\n")
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert answers[:before] == [b"PONG"] * before
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers[before:])
+    assert await line.call("PING") == b"PONG"
+
+
+async def test_a_reply_to_nothing_breaks_the_line(line: Line) -> None:
+    """A reply that nobody asked for is given to nobody: the next call has its own."""
+    assert line._wire is not None
+    line._wire.data_received(b"+OK\r\n")
+    assert await line.call("PING") == b"PONG"

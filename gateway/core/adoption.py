@@ -47,10 +47,13 @@ class History:
 
     Attributes:
         complete: All rows since the moment that was asked for are there; else there were too many of them.
+        own_key: It was read with the company key that was asked for; else with the current one, in whose place that
+            stood no more: it may be another account's.
     """
 
     rows: Sequence[HistoryRow]
     complete: bool
+    own_key: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,13 @@ class Traces:
         owners: Vendor id -> the one job of ours (``tenant/job``) that has it or has claimed it.
         without: Jobs that have no vendor's id, be they sent just now or UNKNOWN.
         prints: Vendor id -> fingerprint of what was sent, of the jobs that have theirs.
+        keys: Names of the company keys that these were sent with.
     """
 
     owners: Mapping[str, str]
     without: Sequence[Twin]
     prints: Mapping[str, str] = field(default_factory=dict)
+    keys: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +106,27 @@ class Matches:
             another time, or one of their time that shows no inputs.
         waiting: Jobs without a row while an equal job is being sent, whose answer decides whose the row is.
         altered: Rows of jobs of ours show inputs, and none of them those that were sent: absence shows nothing.
+        elsewhere: The history may be another account's: absence shows nothing.
     """
 
     rows: Mapping[str, HistoryRow]
     unclear: Collection[str]
     waiting: Collection[str]
     altered: bool = False
+    elsewhere: bool = False
 
 
 def owner_name(job: Job) -> str:
     """Name a job among those of all tenants."""
     return f"{job.tenant}/{job.id}"
+
+
+def is_of_account(history: History, upstream_key: str, traces: Traces) -> bool:
+    """Tell whether a history is of the account that a company key is of, so that its rows tell of that key's jobs.
+
+    One that was read with another key is if it shows a job of ours that was sent with that one.
+    """
+    return history.own_key or upstream_key in traces.keys
 
 
 def claim_stands(claimant: Job | None, upstream_id: str) -> bool:

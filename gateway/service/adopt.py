@@ -19,6 +19,7 @@ from gateway.core.adoption import (
     History,
     HistoryRow,
     Matches,
+    is_of_account,
     match,
     next_look_ms,
     shows_absence,
@@ -46,8 +47,10 @@ ROUND_S = 3.0
 READS_A_ROUND = 20
 READ_WITHIN_S = 60.0
 OTHERS: Final = 20
-"""Rows of other inputs that are looked at too: those of jobs of ours tell whether the history shows inputs as sent."""
+"""Rows of other inputs that are looked at too, those nearest in time to the jobs: those of jobs of ours tell whether
+the history shows inputs as sent, and where the jobs' key is gone, whether it is that key's account at all."""
 ENDED: Final = frozenset({"COMPLETED", "FAILED"})
+_ELSEWHERE: Final = "it was read with another company key than the job's, and shows no job of that one"
 
 
 async def accept(ledger: Ledger, doubts: Doubts, job: Job, upstream_id: str) -> Finished:
@@ -160,7 +163,7 @@ class Adopter:
             for doubt in self._due_of(look):
                 await self._not_readable(doubt, look.now_ms, str(exc) or "no answer in time")
             return
-        matches = await self._match(look, history)
+        matches = await self._match(look, history, since_ms)
         for doubt in look.doubts:
             row = matches.rows.get(doubt.job.id)
             if row is not None:
@@ -168,15 +171,16 @@ class Adopter:
         for doubt in self._due_of(look):
             await self._not_found(doubt, look.now_ms, history, matches)
 
-    async def _match(self, look: _Look, history: History) -> Matches:
+    async def _match(self, look: _Look, history: History, since_ms: int) -> Matches:
         jobs = [doubt.job for doubt in look.doubts]
         inputs = {job.fingerprint for job in jobs}
         rows, others = list[HistoryRow](), list[HistoryRow]()
         for row in history.rows:
             (rows if row.fingerprint is None or row.fingerprint in inputs else others).append(row)
-        rows += others[:OTHERS]
+        rows += sorted(others, key=lambda row: abs((row.created_ms or 0) - since_ms))[:OTHERS]
         traces = await self._doubts.traces({row.request_id for row in rows}, inputs)
-        return match(jobs, rows, traces, look.known)
+        matches = match(jobs, rows, traces, look.known)
+        return replace(matches, elsewhere=not is_of_account(history, look.upstream_key, traces))
 
     async def _adopt(self, job: Job, row: HistoryRow, now_ms: int) -> None:
         """Give a job its vendor's id; from then on it goes on as any other, if the vendor still has its record."""
@@ -216,6 +220,8 @@ class Adopter:
             return  # found, or what an equal job that is being sent turns out to be decides
         if not history.complete:
             await self._not_readable(doubt, now_ms, "it has more rows than can be read")
+        elif matches.elsewhere:
+            await self._not_readable(doubt, now_ms, _ELSEWHERE)
         elif matches.altered:
             await self._not_readable(doubt, now_ms, "it shows other inputs than those that were sent")
         elif job.id in matches.unclear:

@@ -44,16 +44,18 @@ class RedisDoubts:
         """See `Doubts.traces`."""
         owners: dict[str, str] = {}
         prints: dict[str, str] = {}
+        used: set[str] = set()
         without: list[Twin] = []
         wanted = sorted(fingerprints)
         for ids in _groups(sorted(upstream_ids)):
             replies = await ask_tenants(self._client, partial(self._trace, ids=ids, fingerprints=wanted))
-            for tenant, (jobs, inputs, lacking) in replies:
+            for tenant, (jobs, inputs, lacking, sent_with) in replies:
                 owners |= {named: f"{tenant}/{job.decode()}" for named, job in zip(ids, jobs, strict=True) if job}
                 prints |= {named: text(digest) for named, digest in zip(ids, inputs, strict=True) if digest}
                 without += _twins(lacking)
+                used.update(text(key) for key in sent_with if key)
             owners |= await self._claims([named for named in ids if named not in owners])
-        return Traces(owners, without, prints)
+        return Traces(owners, without, prints, frozenset(used))
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """See `Doubts.claim`."""

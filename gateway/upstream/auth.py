@@ -100,6 +100,10 @@ class KeyRing:
         known = name in self._keys and self._keys[name] != self._keys[current]
         return (name, current) if known else (current,)
 
+    def is_current(self, name: str) -> bool:
+        """Tell whether a key is the current one, by whatever name; empty: that is."""
+        return not name or self._keys.get(name) == self._keys[self.current]
+
     def name_for(self, name: str) -> str:
         """Return the name to send with: ``name`` if there is such a key, else the current one's."""
         current = self.current

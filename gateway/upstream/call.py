@@ -64,6 +64,7 @@ class Record:
         ended: Called with it.
 
     Attributes:
+        key: Name of the company key that it is made with.
         status: HTTP status, once an answer's head has come.
         cost: Nanocredits that the vendor reported.
         upstream_id: The vendor's id, once known.
@@ -74,6 +75,7 @@ class Record:
     ) -> None:
         self.status: int | None = None
         self.cost: int | None = None
+        self.key = call.key
         self.upstream_id = call.context.upstream_id
         self._call = call
         self._attempt = attempt

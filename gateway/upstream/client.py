@@ -150,11 +150,18 @@ class SegmindUpstream:
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
         """Read what was asked of a model since a moment."""
         context, max_bytes = CallContext(model=model, upstream_key=upstream_key), self._limits.result_bytes
+        own = True
 
-        async def page(query: str) -> history.Page:
-            return await self._read("history", query, context, max_bytes, _page)
+        def decode(answer: wire.Answer, record: Record) -> Page:
+            nonlocal own
+            own = own and (record.key == upstream_key or self._keys.is_current(upstream_key))
+            return _page(answer, record)
 
-        return await history.read_history(page, model, since_ms=since_ms, now_ms=now_ms)
+        async def page(query: str) -> Page:
+            return await self._read("history", query, context, max_bytes, decode)
+
+        found = await history.read_history(page, model, since_ms=since_ms, now_ms=now_ms)
+        return replace(found, own_key=own)
 
     async def statement(self, *, first_ms: int, end_ms: int) -> Sequence[HistoryRow]:
         """Read every request of some time, with the current key."""
@@ -276,5 +283,5 @@ def _balance(answer: wire.Answer, _: Record) -> wire.Balance:
     return wire.balance(answer)
 
 
-def _page(answer: wire.Answer, _: Record) -> history.Page:
+def _page(answer: wire.Answer, _: Record) -> Page:
     return history.decode(answer)

@@ -69,6 +69,7 @@ async def test_whose_an_id_is(store: Ports) -> None:
     assert traces.owners == {named: f"{job.tenant}/{job.id}" for named, job in owners.items()}
     assert set(traces.without) == {Twin(job.id, "f1", job.created_ms) for job in (claimed, sending)}
     assert traces.prints == dict.fromkeys(("v1", "v2", "v3"), "f1")
+    assert traces.keys == {adopted.upstream_key}
 
 
 async def test_one_claim_for_all_tenants(store: Ports) -> None:

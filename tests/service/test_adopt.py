@@ -13,7 +13,7 @@ from gateway.core.job import JobState
 from gateway.core.movements import Finished, Release
 from gateway.core.policy import Policy
 from gateway.errors import UpstreamInvalidResponse
-from gateway.service.adopt import accept
+from gateway.service.adopt import OTHERS, accept
 from gateway.store.epoch import EpochGuard
 from gateway.store.ledger import RedisLedger
 from gateway.store.scripts import load_scripts
@@ -148,6 +148,32 @@ async def test_what_the_history_can_not_tell(desk: Desk, trouble: str, state: Jo
     assert (ended.state, ended.estimated) == (state, state is JobState.EXPIRED)
     assert "by policy" in (ended.error or "")
     assert await desk.money() == (spent, 0)
+
+
+@pytest.mark.parametrize(("sent_with", "state"), [("new", JobState.EXPIRED), ("old", JobState.REJECTED)])
+async def test_a_key_that_is_gone(desk: Desk, sent_with: str, state: JobState) -> None:
+    """Absence from the history of another key is evidence only if it shows a job that was sent with the job's own."""
+    desk.books.own_key = False
+    job = await desk.doubted(upstream_key="old")
+    other = await desk.sent("f2", "other", upstream_key=sent_with)
+    await desk.store.ledger.accept(other.tenant, other.id, "v2")
+    for number in range(OTHERS):
+        desk.row(f"later-{number}", fingerprint="f3", at_s=400)
+    desk.row("v2", fingerprint="f2")
+    for now_s in (10, 400, 900):
+        await desk.at(now_s)
+    ended = await desk.read(job)
+    assert ended.state is state
+    assert ("another company key" in (ended.error or "")) is (state is JobState.EXPIRED)
+
+
+async def test_found_by_another_key(desk: Desk) -> None:
+    """A match is a match, whichever key the history was read with."""
+    desk.books.own_key = False
+    job = await desk.doubted(upstream_key="old")
+    desk.row()
+    await desk.at(FIRST_LOOK_S)
+    assert await desk.states(job) == [(JobState.ACCEPTED, "v1")]
 
 
 async def test_a_history_that_failed_once(desk: Desk) -> None:

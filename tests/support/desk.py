@@ -39,6 +39,7 @@ class Books:
 
     rows: list[HistoryRow] = field(default_factory=list)
     complete: bool = True
+    own_key: bool = True
     failure: Exception | None = None
     fails_for: str = ""
     reads: list[tuple[str, str, int]] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Books:
         self.reads.append((model, upstream_key, since_ms))
         if self.failure is not None and self.fails_for in {"", model}:
             raise self.failure
-        return History([row for row in self.rows if row.model == model], self.complete)
+        return History([row for row in self.rows if row.model == model], self.complete, self.own_key)
 
 
 @dataclass(slots=True)

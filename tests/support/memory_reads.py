@@ -131,13 +131,15 @@ class MemoryDoubts:
             for job in books.jobs.values()
             if job.state in UNSENT and job.fingerprint in fingerprints
         ]
-        prints = {
-            named: books.jobs[books.upstream[named]].fingerprint
+        known = {
+            named: books.jobs[books.upstream[named]]
             for _, books in tenants
             for named in upstream_ids
             if books.upstream.get(named) in books.jobs
         }
-        return Traces(owners, without, prints)
+        prints = {named: job.fingerprint for named, job in known.items()}
+        used = frozenset(job.upstream_key for job in known.values() if job.upstream_key)
+        return Traces(owners, without, prints, used)
 
     async def claim(self, upstream_id: str, job: Job) -> bool:
         """See `Doubts.claim`."""

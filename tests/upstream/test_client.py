@@ -178,6 +178,32 @@ async def test_a_job_is_polled_with_its_own_key_then_with_the_current_one(
     assert [call.attempt for call in made.calls] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("asked", "keys", "own"),
+    [
+        ("old", {"old": OTHER, "default": KEY}, False),  # refused
+        ("gone", {"default": KEY}, False),
+        ("same", {"same": KEY, "default": KEY}, True),
+        ("default", {"default": KEY}, True),
+    ],
+)
+async def test_a_history_tells_whose_key_it_was_read_with(
+    opened: Callable[..., Bench], vendor: RawUpstream, asked: str, keys: dict[str, str], own: bool
+) -> None:
+    """One that another key than that of the job had to read says so: it may be another account's."""
+    made = opened(vendor.url, keys=KeyRing({name: Secret(key) for name, key in keys.items()}))
+
+    async def reply(writer: object) -> None:
+        request = vendor.requests[-1]
+        rows = [{"request_id": "v-1", "model_name": MODEL}] if "page=1&" in request.line else []
+        good = request.headers["x-api-key"] == KEY
+        await (answers(200, {"rows": rows}) if good else answers(401, {"error": "no"}))(writer)  # type: ignore[arg-type]  # a stream writer
+
+    vendor.reply = reply
+    found = await made.client.history(MODEL, since_ms=1, now_ms=2, upstream_key=asked)
+    assert (len(found.rows), found.own_key) == (1, own)
+
+
 async def test_a_rotated_key_takes_effect_at_once(
     opened: Callable[..., Bench], vendor: RawUpstream, tmp_path: Path
 ) -> None:

@@ -123,7 +123,7 @@ class Release:
     Attributes:
         code: Error code that a replay gives again.
         forget: Idempotency key whose record is dropped, so that a retry may be sent: only where the vendor
-            can't have accepted anything.
+            can't have accepted anything. Also where the job is REJECTED already; never where it became anything else.
     """
 
     tenant: str

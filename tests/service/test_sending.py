@@ -85,7 +85,7 @@ def test_a_short_pause_does_no_harm(world: World, prompt: str) -> None:
 @KINDS
 @pytest.mark.parametrize("readable", [True, False], ids=["by the evidence", "by policy"])
 def test_a_job_that_was_ended_meanwhile_is_never_sent(world: World, prompt: str, readable: bool) -> None:
-    """Whatever the fleet made of the job stays, once, and its caller hears of it."""
+    """Whatever the fleet made of the job stays, once, and its caller hears of it; who is told to retry may do so."""
     world.vendor.readable = readable
     stands_still(world, prompt, 2 * world.policy.unknown_after_s)
     (ended,) = world.jobs()
@@ -94,6 +94,8 @@ def test_a_job_that_was_ended_meanwhile_is_never_sent(world: World, prompt: str,
     assert (world.vendor.jobs, world.jobs()) == ([], [ended])
     (ask,) = world.asks
     assert isinstance(ask.outcome, Rejected if readable else Submitted)
+    world.send(world.processes[0], ask)
+    assert len(world.vendor.jobs) == (1 if readable else 0)
 
 
 def test_a_shorter_search_leaves_less_time(world: World) -> None:

@@ -208,8 +208,9 @@ class MemoryLedger:
         done = self._end(books, r.job_id, r.state, r.result, code=r.code or None, error=r.reason or None)
         if done.changed and done.job is not None:
             books.move("release", done.job, done.job.hold, done.job.hold, r.actor)
-            if r.forget is not None and books.keys.get(r.forget, ("",))[0] == r.job_id:
-                del books.keys[r.forget]
+        refused = done.job is not None and done.job.state is r.state is JobState.REJECTED
+        if r.forget is not None and (done.changed or refused) and books.keys.get(r.forget, ("",))[0] == r.job_id:
+            del books.keys[r.forget]
         return done
 
     def _end(self, books: Books, job_id: str, state: JobState, result: StoredResult | None, **changes: Any) -> Finished:  # noqa: ANN401 fields of Job

@@ -1,4 +1,5 @@
 -- End a hold without a charge: the job becomes FAILED or REJECTED. Running it again changes nothing.
+-- The idempotency key of a job that is REJECTED already, be it by the evidence, is forgotten too: its retry was asked for.
 -- With code 'voided', a job that is not on record leaves a tombstone, so that its admission can't arrive later.
 -- KEYS 1 job 2 active 3 sending 4 budget 5 ledger 6 result 7 owed 8 usage 9 tenant 10 alerts 11 idempotency record to forget (with ARGV 6)
 -- ARGV 1 job id 2 new state 3 states that it may end 4 code 5 reason 6 '1' = forget the idempotency key 7 actor
@@ -13,7 +14,10 @@ if not j.state and code == 'voided' then
   redis.call('HSET', keys.job, 'voided', '1')
   redis.call('PEXPIRE', keys.job, 3600000)
 end
-if not j.state or not among(j.state, from) then return reply_job(0, keys.job) end
+local ends = j.state and among(j.state, from)
+local forgets = forget == '1' and (ends or (j.state == 'REJECTED' and state == 'REJECTED'))
+if forgets and redis.call('HGET', idempotency, 'job') == job_id then redis.call('DEL', idempotency) end
+if not ends then return reply_job(0, keys.job) end
 
 -- Who is refused at once has had the answer: none is owed, and the record is kept only for the key's sake.
 local at_once = j.state == 'SENDING' and state == 'REJECTED'
@@ -23,6 +27,5 @@ j.state = state
 local counts = {[string.lower(state)] = 1}
 if state == 'REJECTED' and code ~= '' then counts['rejected_' .. code] = 1 end
 book(keys, 'release', job_id, j, 0, -j.hold, actor, counts)
-if forget == '1' and redis.call('HGET', idempotency, 'job') == job_id then redis.call('DEL', idempotency) end
 keep_result(keys, result_ttl, {unpack(ARGV, 11)})
 return reply_job(1, keys.job)

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.core.events import Alert, Reconciled
 from gateway.core.ports import Sink, Sweeper
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import GatewayError, InvalidRequest, StoreUnavailable
 from gateway.service.reconcile import Reconciler, Reconciliation
 from gateway.service.rules import Rules
 
@@ -64,20 +64,23 @@ class DailyReconciliation:
         await self._compare(now)
 
     async def _compare(self, now: datetime) -> None:
-        """Compare the days before today; where the history can't be read, try again for some hours."""
+        """Compare the days before today; where one side can't be read for now, try again for some hours."""
         why = ""
         for _ in range(TRIES):
             try:
                 found = await self._reconciler.compare(
                     now.date() - timedelta(days=DAYS), now.date() - timedelta(days=1)
                 )
+            except InvalidRequest as exc:  # entries of these days were folded: they won't come back
+                why = exc.detail
+                break
             except GatewayError as exc:
                 why = type(exc).__name__
                 await self._sleep(PAUSE_S)
                 continue
             self._tell(found)
             return
-        detail = f"the vendor's request history could not be compared ({why}); run `gateway reconcile`"
+        detail = f"ledger and vendor's history could not be compared ({why}); run `gateway reconcile`"
         self._sink(Alert(event="reconcile.failed", detail=detail))
 
     def _tell(self, found: Reconciliation) -> None:

@@ -163,7 +163,8 @@ class Reconciler:
         """Read a tenant's jobs of a span and of the days around it, with all that was ever charged for them."""
         folded = (await self._entries.opening(tenant)).day
         if folded and span.first_ms <= _midnight_ms(date.fromisoformat(folded)):
-            raise InvalidRequest(f"ledger entries up to {folded} are no longer kept: begin later", field="from")
+            detail = f"ledger entries of {tenant} up to {folded} are no longer kept: begin later"
+            raise InvalidRequest(detail, field="from")
         jobs: dict[str, Booked] = {}
         around = span.wider(_DAY_MS)
         after = f"{around.first_ms}-0"

@@ -141,10 +141,7 @@ class KeyRing:
         """Tell of it, unless that was done, or no key was ever read: then nothing starts."""
         if self._stamp is not None and not self._told:
             self._told = True
-            why = (
-                exc.strerror if isinstance(exc, OSError) else str(exc) if isinstance(exc, ConfigError) else "not ASCII"
-            )
-            self._tell(f"{self._path}: {why}; {self._current} stays in force")
+            self._tell(f"{self._path}: {_reason(exc)}; {self._current} stays in force")
 
     def _adopt(self, found: Mapping[str, Secret]) -> None:
         for name, key in found.items():
@@ -156,6 +153,13 @@ class KeyRing:
         read = [known for known in self._keys if known not in self._fixed]
         for oldest in read[:-_MAX_REMEMBERED]:
             del self._keys[oldest]
+
+
+def _reason(exc: Exception) -> str:
+    """Say why a file holds no key that can be used, in words that quote nothing of it."""
+    if isinstance(exc, OSError):
+        return exc.strerror or type(exc).__name__
+    return str(exc) if isinstance(exc, ConfigError) else "not ASCII"
 
 
 def _checked(name: str, value: str) -> str:

@@ -308,12 +308,20 @@ async def test_spans_that_can_not_be_compared(office: Office, first: int, last: 
 
 
 async def test_days_whose_entries_are_folded_are_refused(office: Office) -> None:
-    """A ledger that no longer has the entries would seem to lack the jobs: it says so instead."""
+    """A ledger that no longer has the entries would seem to lack the jobs: it says so instead, also daily, at once."""
     await office.job("v1")
     ledgers = RedisLedgers(office.store.client, office.store.scripts, load_scripts())
     await ledgers.fold(TENANT, keep_s=-1, keep=100, limit=100)
-    with pytest.raises(InvalidRequest, match="no longer kept"):
+    with pytest.raises(InvalidRequest, match=f"of {TENANT} .* no longer kept"):
         await office.compare()
+    at_s = [office.now_ms / 1000 + 86_400]
+    process, events = daily(office, Policy(reconcile_at=time(0)), at_s)
+    began_s = at_s[0]
+    await process.look()
+    (told,) = events
+    assert isinstance(told, Alert)
+    assert (told.event, at_s[0]) == ("reconcile.failed", began_s)  # it would be the same in an hour
+    assert TENANT in told.detail
 
 
 def daily(office: Office, policy: Policy, at_s: list[float]) -> tuple[DailyReconciliation, list[Event]]:

@@ -38,12 +38,14 @@ class Opening:
         counters: ``<window>:spent`` and ``<window>:held``, nanocredits.
         holds: Jobs that had not ended by then, and their holds.
         day: The last day on which a job was admitted of which an entry is among them: later ones are here whole.
+        last: Id of the newest of these entries.
     """
 
     seq: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     holds: Mapping[str, int] = field(default_factory=dict)
     day: str = ""
+    last: str = ""
 
 
 @dataclass(frozen=True, slots=True)

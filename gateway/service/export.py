@@ -84,14 +84,19 @@ class Exporter:
         Args:
             tenant: Only this tenant's.
             after: The ``id`` of the last row that was exported before.
+
+        Raises:
+            InvalidRequest: That is none, or some of the entries since are no longer kept.
         """
         tenants = await self._entries.tenants() if tenant is None else [tenant]
         cursor = None if after is None else Cursor.parse(after)
-        if cursor is None:
-            for name in tenants:
-                opening = await self._entries.opening(name)
-                if opening.seq:
-                    yield _opened(name, opening)
+        for name in tenants:
+            opening = await self._entries.opening(name)
+            if cursor is None and opening.seq:
+                yield _opened(name, opening)
+            elif cursor is not None and opening.last and Cursor.parse(f"{opening.last}/{name}") > cursor:
+                detail = f"entries of {name} up to {opening.last} are no longer kept: export without `after`"
+                raise InvalidRequest(detail, field="after")
         until_ms = await self._entries.now_ms()
         async for name, entry in self._merged(tenants, cursor):
             if entry.at_ms >= until_ms:

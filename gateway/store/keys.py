@@ -9,7 +9,7 @@ key                           type     holds
 ``{t}:gcra:<limit>``          string   theoretical arrival time, microseconds
 ``{t}:budget``                hash     ``<window>:spent`` and ``<window>:held`` in nanocredits; ``seq`` of the ledger
 ``{t}:ledger``                stream   one entry a movement of money, append-only; the oldest are folded
-``{t}:opening``               hash     what folded entries came to: as ``budget``, and ``job:<id>`` of open holds
+``{t}:opening``               hash     what folded entries came to: as ``budget``, ``job:<id>`` of holds; ``last`` id
 ``{t}:usage:<day or month>``  hash     ``<key id>/<model>`` -> counts (`core.usage`); for 400 days
 ``{t}:adjusted:<job id>``     string   what a job is charged since an adjustment, for 60 days
 ``{t}:alerts``                hash     budget alerts: the last of each window, and those yet to be told

@@ -120,11 +120,11 @@ def _entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
 
 def _opening(flat: Sequence[bytes]) -> Opening:
     said = {name.decode(): value.decode() for name, value in _pairs(flat)}
-    day = said.pop("day", "")
+    day, last = said.pop("day", ""), said.pop("last", "")
     values = {name: int(value) for name, value in said.items()}
     holds = {name.removeprefix(_JOB): hold for name, hold in values.items() if name.startswith(_JOB)}
     counters = {name: value for name, value in values.items() if name != "seq" and not name.startswith(_JOB)}
-    return Opening(values.get("seq", 0), counters, holds, day)
+    return Opening(values.get("seq", 0), counters, holds, day, last)
 
 
 def _books(budget: Sequence[bytes], active: Sequence[bytes], sending: Sequence[bytes], usage: Sequence[Row]) -> Books:

@@ -133,6 +133,19 @@ async def test_what_was_folded_is_exported_as_a_balance(store: Store) -> None:
     assert sum(nano(row["holding"]) for row in rows if row["tenant"] == "alpha") == total.held
 
 
+async def test_an_export_does_not_go_on_across_what_was_folded(store: Store) -> None:
+    """Rows that nobody exported and that are gone are told of, not passed over; those that were exported may go."""
+    chance, caller = random.Random(4), await store.caller("alpha")  # noqa: S311 a history to repeat
+    for _ in range(10):
+        await one_job(store, chance, caller)
+    rows = await exported(store)
+    await RedisLedgers(store.client, store.scripts, load_scripts()).fold("alpha", keep_s=-1, keep=100, limit=5)
+    with pytest.raises(InvalidRequest, match="no longer kept"):
+        await exported(store, after=rows[3]["id"])
+    assert await exported(store, after=rows[4]["id"]) == rows[5:]
+    assert await exported(store, after=rows[7]["id"]) == rows[8:]
+
+
 @pytest.mark.parametrize("after", ["", "x", "1-1", "1-1/", "-1-1/team", "1/team"])
 async def test_an_id_that_is_none(store: Store, after: str) -> None:
     """A mistake is told, rather than taken for the beginning."""

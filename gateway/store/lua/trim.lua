@@ -24,7 +24,9 @@ for _, entry in ipairs(old) do
   local day = string.match(e.windows, 'day:([%d-]+)')
   if day > (redis.call('HGET', OPENING, 'day') or '') then redis.call('HSET', OPENING, 'day', day) end
 end
-local ms, n = string.match(old[#old][1], '^(%d+)-(%d+)$')
+local last = old[#old][1]
+redis.call('HSET', OPENING, 'last', last)
+local ms, n = string.match(last, '^(%d+)-(%d+)$')
 redis.call('XTRIM', LEDGER, 'MINID', ms .. '-' .. int(n + 1))
 
 -- A window that was over by then, and whose every movement is folded, is not asked for again.

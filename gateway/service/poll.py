@@ -22,6 +22,7 @@ from gateway.core.queue import DueEntry
 from gateway.core.schedule import (
     FAILURE_MIN_S,
     LAST_CALL_AFTER_S,
+    MAX_INTERVAL_S,
     VENDOR_TTL_S,
     next_poll_s,
     overdue_level,
@@ -30,6 +31,7 @@ from gateway.core.schedule import (
 )
 from gateway.core.vendor import CallContext, VendorState
 from gateway.errors import UpstreamError, UpstreamHeldBack, UpstreamInvalidResponse, UpstreamRefused
+from gateway.service.fetching import Fetching
 from gateway.service.finish import BILLED, Finisher
 from gateway.service.missing import CONFIRM_S, COUNTED_FROM_S, Missing
 from gateway.service.pace import Pace
@@ -42,6 +44,8 @@ HELD_BACK_RETRY_S = 1.0
 """After a poll that was not made: the tracker claims nothing while none may be."""
 RESULTS_AT_ONCE = 16
 """Results are up to 8 MiB each; polls are not held up by them."""
+CALLS_A_WAITER = 4
+"""One job for so many calls at once waits for such a place in the window, the others in the due queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Poller:
         self._clock = clock
         self._faults = faults
         self._traced = traced
-        self._fetching = asyncio.Semaphore(RESULTS_AT_ONCE)
+        self._fetching = Fetching(RESULTS_AT_ONCE, calls // CALLS_A_WAITER)
 
     async def poll(self, entry: DueEntry) -> float | None:
         """Poll a job once; return the seconds until it is due again, None where it has ended.
@@ -162,8 +166,8 @@ class Poller:
 
     async def _complete(self, job: Job, upstream_id: str, said: VendorState, context: CallContext) -> float | None:
         """Fetch the result and settle; where it can't be had, by the status alone, but not before it must be."""
-        async with self._fetching:
-            found = await self._fetch(job, upstream_id, context)
+        async with self._fetching.place(job.created_ms) as given:
+            found = await self._fetch(job, upstream_id, context) if given else self._no_place(job)
             if isinstance(found, VendorState):
                 self._faults.reach(FaultPoint.FETCHED)
                 cost = said.cost if found.cost is None else found.cost
@@ -187,6 +191,12 @@ class Poller:
         if result.status == "COMPLETED":
             return result
         return _NoResult(f"the vendor's result reads {result.status or 'not found'}", self._retry_s(job))
+
+    def _no_place(self, job: Job) -> _NoResult:
+        """Have a job wait in the due queue: half as long as nothing was recorded of it, which grows by itself."""
+        silent_s = self._since_s(job.confirmed_ms or job.created_ms)
+        retry_s = spread_s(min(silent_s / 2, MAX_INTERVAL_S), job.id)
+        return _NoResult("the results of older jobs were still being fetched", retry_s)
 
     async def _denied(self, job: Job) -> float | None:
         """Take a 404: believe it the second time, and not while the vendor denies many, unless its hour is over."""

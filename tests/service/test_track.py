@@ -126,6 +126,29 @@ async def test_denied_jobs_wait_in_the_queue_for_a_silent_history(rig: Rig) -> N
     assert history.reads == 1
 
 
+async def test_completed_jobs_wait_in_the_queue_for_a_slow_host_of_results(rig: Rig, replica: Replica) -> None:
+    """While results don't come, as many as fill the window are out of the way of the other jobs; none is lost."""
+    completed = [await rig.start() for _ in range(WINDOW)]
+    await rig.pass_time(LONG_S)
+    rig.vendor.sandbox.faults.add(Fault(action="hang", on=("result",)))
+    running = [await rig.start(due_in_s=1.0) for _ in range(4)]
+    await rig.pass_time(1.0)
+
+    async def all_polled() -> bool:
+        await replica.tracker.round()
+        return all(rig.polls(job)[0] for job in running)
+
+    await eventually(all_polled)
+    assert {(await rig.find(job)).state for job in completed} == {JobState.ACCEPTED}
+    rig.vendor.sandbox.faults.replace([])
+    await replica.tracker.close(0)
+    for _ in range(3):  # what was cut off, and what has to wait once more
+        await replica.watchlist.flush()
+        await rig.pass_time(LEASE_S)
+        await replica.turn()
+    assert {(await rig.find(job)).state for job in completed} == {JobState.COMPLETED}
+
+
 async def test_a_429_pauses_every_poll(rig: Rig, replica: Replica) -> None:
     """When the vendor refuses a poll for its rate, no further one is sent before it said they may be."""
     jobs = [await rig.start() for _ in range(3)]

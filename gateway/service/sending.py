@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from gateway.core.events import Alert
+from gateway.core.failure import describe
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.inputs import fingerprint
 from gateway.core.job import Job, JobKind, JobState
@@ -213,6 +214,17 @@ class Sending:
         done = await self.record(job, lambda: self.ledger.doubt(job.tenant, job.id, reason))
         code = "upstream_invalid_response" if unfit else "outcome_unknown"
         return Uncertain((done and done.job) or job, admitted.quota, code)
+
+    async def doubt_answer(self, job: Job, exc: Exception) -> Finished:
+        """Record that a job, which has its vendor's id here, is not on record as taken, by a mistake of ours.
+
+        So it is looked up at once. While this process lives, the sweep would let it be sent for as long as any call
+        takes. Raises `StoreUnavailable`.
+        """
+        reason = "the vendor took it, and its answer could not be recorded"
+        detail = f"{reason} ({describe(exc)}); it is looked up in the vendor's history, see `gateway jobs --unknown`"
+        self.sink(Alert.of(job, "job.unknown", detail))
+        return await self.ledger.doubt(job.tenant, job.id, reason)
 
     async def _failed(
         self, admitted: Admitted, error: UpstreamError, forget: str | None

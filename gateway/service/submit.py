@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.core.faultpoints import FaultPoint
 from gateway.core.job import JobState
 from gateway.core.movements import Admission, Admitted, Denied, Finished
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import FIRST_POLL_S, spread_s
+from gateway.errors import StoreUnavailable
 from gateway.service.adopt import accept
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain, replay
 from gateway.service.sending import Sending, Sent
@@ -52,11 +55,16 @@ class SubmitService:
         """Record the vendor's id; without a store the answer is 504, and the record follows when it is back."""
         job = admitted.job
         sending = self._sending
-        sending.faults.reach(FaultPoint.ANSWERED)
 
         async def write() -> Finished:
             # However late the record is, the tracker hears of it then, and not by a repair half a minute later.
-            done = await accept(sending.ledger, sending.doubts, job, upstream_id)
+            try:
+                sending.faults.reach(FaultPoint.ANSWERED)
+                done = await accept(sending.ledger, sending.doubts, job, upstream_id)
+            except StoreUnavailable:
+                raise
+            except Exception as exc:  # noqa: BLE001 the vendor runs the job, and forgets its result in an hour
+                done = await sending.doubt_answer(replace(job, upstream_id=upstream_id), exc)
             if done.job is not None and done.job.state is JobState.ACCEPTED:
                 self._watchlist.add(DueEntry(job.tenant, job.id, spread_s(FIRST_POLL_S, job.id)))
             return sending.mind_loss(job, upstream_id, done)

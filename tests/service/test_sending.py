@@ -8,10 +8,12 @@ import pytest
 from support.memory_world import HOLD, MODEL, World
 
 from gateway.catalogue.loader import load_catalogue
+from gateway.core.events import Alert
+from gateway.core.faultpoints import parse_faults
 from gateway.core.job import JobState
 from gateway.core.movements import Admitted
 from gateway.core.policy import Policy
-from gateway.service.outcomes import JobRequest, Rejected, Submitted
+from gateway.service.outcomes import JobRequest, Rejected, Submitted, Uncertain
 from gateway.service.sending import STALE_AFTER_S
 
 SENDING: Final = 2
@@ -96,6 +98,34 @@ def test_a_job_that_was_ended_meanwhile_is_never_sent(world: World, prompt: str,
     assert isinstance(ask.outcome, Rejected if readable else Submitted)
     world.send(world.processes[0], ask)
     assert len(world.vendor.jobs) == (1 if readable else 0)
+
+
+@pytest.mark.parametrize("store", ["there", "away"])
+def test_an_answer_that_can_not_be_recorded(store: str) -> None:
+    """By a mistake of ours: the job is UNKNOWN at once, with its vendor's id in the alert, and is found and kept."""
+    world = World(
+        Policy(), budget=1000, slots=9, faults=parse_faults(f"submit.answered:{1 if store == 'there' else 2}:raise")
+    )
+    try:
+        process = world.processes[0]
+        if store == "away":
+            process.border.arm(SENDING + 1, "refuse")  # recorded by the second attempt, which makes the mistake
+        world.ask(process, "one", "async", "key")
+        world.work(process, "outbox")
+        (made,), (job,), (ask,) = world.vendor.jobs, world.jobs(), world.asks
+        assert (job.state, isinstance(ask.outcome, Uncertain)) == (JobState.UNKNOWN, True)
+        alerts = [event for event in world.events if isinstance(event, Alert)]
+        assert [(alert.event, alert.job_id, alert.upstream_id) for alert in alerts] == [
+            ("job.unknown", job.id, made.id)
+        ]
+        assert "InjectedFault" in alerts[0].detail
+        assert "faultpoints" not in (job.reason or "")
+        world.pass_time(15)
+        world.work(process, "adopt")
+        ((adopted),) = world.jobs()
+        assert (adopted.state, adopted.upstream_id) == (JobState.ACCEPTED, made.id)
+    finally:
+        world.close()
 
 
 def test_a_shorter_search_leaves_less_time(world: World) -> None:

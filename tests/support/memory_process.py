@@ -12,6 +12,7 @@ from support.memory_store import MemoryStore
 from support.memory_vendor import MemoryVendor
 from support.tracking import Figures
 
+from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.ports import Sink
 from gateway.errors import StoreUnavailable
 from gateway.service.account import Account
@@ -139,6 +140,7 @@ class Process:
         rules: Rules,
         sink: Sink,
         clock: Callable[[], float],
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
         self.border, self.name, self._tick = Border(), name, asyncio.Event()
         ledger, jobs, due = self._port(store.ledger), self._port(store.jobs), self._port(store.due)
@@ -151,7 +153,9 @@ class Process:
         finisher = Finisher(ledger, jobs, learner, owing, sink)
         self._pace = pace = Pace(self._port(store.pacing), rules, clock)
         gate = Gate(upstream, Account(upstream, sink, clock), pace)
-        sending = Sending(ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name, clock=clock)
+        sending = Sending(
+            ledger, upstream, gate, rules, self._outbox, self._in_flight, sink, doubts, name, faults, clock
+        )
         self.submits = SubmitService(sending, self._watchlist)
         self.calls = SyncService(sending, finisher, jobs, Room(MIB))
         store_clock, throttle = StoreClock(clock, clock), Throttle(8, clock)

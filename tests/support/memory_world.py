@@ -16,6 +16,7 @@ from support.ports import UNLIMITED
 
 from gateway.catalogue.loader import load_catalogue
 from gateway.core.events import Event
+from gateway.core.faultpoints import NO_FAULTS, FaultPoints
 from gateway.core.job import Job
 from gateway.core.movements import Denied
 from gateway.core.policy import Policy
@@ -60,6 +61,7 @@ class World:
     budget: int
     slots: int
     known: bool = True
+    faults: FaultPoints = NO_FAULTS
     store: MemoryStore = field(default_factory=memory_store)
     events: list[Event] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
@@ -115,8 +117,9 @@ class World:
         async def born() -> Process:
             self.born += 1
             process = Process(
-                f"p-{self.born}", self.store, self.vendor, rules=self.rules, sink=self.events.append, clock=self.now_s
-            )
+                f"p-{self.born}", self.store, self.vendor, rules=self.rules, sink=self.events.append, clock=self.now_s,
+                faults=self.faults,
+            )  # fmt: skip
             await process.work("beat")
             return process
 

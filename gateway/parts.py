@@ -21,6 +21,7 @@ from gateway.service.daily import DailyReconciliation
 from gateway.service.finish import Finisher
 from gateway.service.gate import Gate
 from gateway.service.inflight import InFlight
+from gateway.service.keyfailures import KeyFailures
 from gateway.service.learn import Learner
 from gateway.service.lifetime import Drain, Work
 from gateway.service.missing import Missing
@@ -110,6 +111,7 @@ class Parts:
     faults: FaultPoints
     room: Room
     shedder: Shedder
+    failures: KeyFailures
 
     @classmethod
     def assemble(
@@ -124,14 +126,13 @@ class Parts:
         faults: FaultPoints,
     ) -> Parts:
         """Put the adapters and services together; nothing is sent yet."""
-        client, library, epoch = scripts.client, load_scripts(), EpochGuard(scripts.client)
-        ledger = RedisLedger(scripts, library, lambda: rules.policy, epoch)
-        jobs, doubts = RedisJobs(scripts, library, epoch), RedisDoubts(client, scripts, library)
+        client, library, epoch, clock = scripts.client, load_scripts(), EpochGuard(scripts.client), StoreClock()
+        ledger, jobs = RedisLedger(scripts, library, lambda: rules.policy, epoch), RedisJobs(scripts, library, epoch)
         due, hooks = RedisDue(scripts, library), RedisDue(scripts, library, keys.hooks, keys.HOOK_SHARDS)
         notifications, owing, outbox = RedisNotifications(client, sink), Watchlist(hooks), Outbox(sink)
-        learner = Learner(RedisExperience(client, scripts, library), rules)
+        learner, sweeper = Learner(RedisExperience(client, scripts, library), rules), RedisSweeper(client)
         in_flight = InFlight(CALLS_A_CONNECTION * settings.upstream_connections, outbox.__len__)
-        clock, sweeper, pace = StoreClock(), RedisSweeper(client), Pace(RedisPacing(scripts, library), rules)
+        doubts, pace = RedisDoubts(client, scripts, library), Pace(RedisPacing(scripts, library), rules)
         gate = Gate(upstream, Account(upstream, sink), pace)
         return cls(
             client=client,
@@ -161,6 +162,7 @@ class Parts:
             faults=faults,
             room=Room(settings.max_held_bytes),
             shedder=Shedder(scripts.look, lambda: in_flight.share, sink, late_s=settings.overload_late_ms / 1000),
+            failures=KeyFailures(sink),
         )
 
     def work(self) -> list[Work]:
@@ -175,6 +177,7 @@ class Parts:
             self.notifications.run,
             self.pace.run,
             self.refusals.run,
+            self.failures.run,
             Census(sweeper=self.sweeper, jobs=self.jobs, gauges=self.gauges).run,
         ]
 
@@ -189,6 +192,7 @@ class Parts:
             waiting=self.waiting,
             catalogue=self.rules,
             sink=self.refusals,
+            failures=self.failures,
             log_params=settings.log_params,
             room=self.room,
             results=Room(settings.max_held_bytes),

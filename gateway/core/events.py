@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, Literal
 
+from gateway.core.alerts import AlertName
 from gateway.core.breaker import BreakerName, BreakerState
 from gateway.core.failure import describe
 from gateway.core.job import Job
@@ -15,40 +16,6 @@ MAX_PARAMS_BYTES: Final = 8192
 """Of a body that is logged: images in it can be megabytes."""
 Outcome = Literal["ok", "refused", "unsent", "ambiguous", "invalid"]
 WebhookOutcome = Literal["delivered", "gone", "rejected", "timeout", "unreachable", "refused", "error"]
-AlertName = Literal[
-    "adoption.failed",
-    "background.failed",
-    "http.internal_error",
-    "job.adopted",
-    "job.cost_estimated",
-    "job.expired",
-    "job.overdue",
-    "job.record_lost",
-    "job.released",
-    "job.result_lost",
-    "job.settle_failed",
-    "job.unknown",
-    "outbox.dropped",
-    "reconcile.drift",
-    "reconcile.failed",
-    "rules.unreadable",
-    "store.not_ready",
-    "store.ready",
-    "store.rewound",
-    "store.subscription_lost",
-    "sweep.failed",
-    "tracker.failed",
-    "tracker.repaired",
-    "tracing.failed",
-    "upstream.auth_failed",
-    "upstream.credits_exhausted",
-    "upstream.key_unreadable",
-    "upstream.team_limit",
-    "webhook.disabled",
-    "webhook.error",
-    "webhook.failed",
-]
-"""Every alert there is. The names are stable: `docs/telemetry.md` explains each, and rules are written on them."""
 
 
 @record(kw_only=True)
@@ -247,6 +214,20 @@ class Shed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthFailing:
+    """A source keeps on failing to show a valid key; its requests above the limit of that were answered 429.
+
+    Attributes:
+        source: IPv4 address, or IPv6 network, of the peer.
+        failures: Requests above the limit since the last such event; none of them has an `HttpRequest`.
+    """
+
+    name: ClassVar[str] = "auth.failing"
+    source: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """Something that a person should look at.
 
@@ -291,5 +272,6 @@ Event = (
     | Reconciled
     | BudgetAlert
     | BreakerChanged
+    | AuthFailing
     | Alert
 )

@@ -24,7 +24,8 @@ from gateway.core.adoption import (
     next_look_ms,
     shows_absence,
 )
-from gateway.core.events import Alert, AlertName
+from gateway.core.alerts import AlertName
+from gateway.core.events import Alert
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import Finished

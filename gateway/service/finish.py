@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.core.alerts import AlertName
 from gateway.core.balance import replace_balance
 from gateway.core.credits import format_credits
-from gateway.core.events import Alert, AlertName, JobEnded
+from gateway.core.events import Alert, JobEnded
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.movements import (

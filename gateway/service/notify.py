@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.events import Alert, AlertName, WebhookDelivery
+from gateway.core.alerts import AlertName
+from gateway.core.events import Alert, WebhookDelivery
 from gateway.core.failure import describe
 from gateway.core.ports import Due, Sink
 from gateway.core.queue import DueEntry

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from gateway.core.events import Alert, AlertName
+from gateway.core.alerts import AlertName
+from gateway.core.events import Alert
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
 from gateway.core.job import Job, JobState
 from gateway.core.ports import (

@@ -7,7 +7,7 @@ from math import ceil
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core.events import AlertName
+from gateway.core.alerts import AlertName
 from gateway.errors import Refused, UpstreamHeldBack, UpstreamRefused, UpstreamUnsent
 
 WRONG_KEY = "upstream_auth"

@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.core.credits import NANO
-from gateway.core.events import BudgetAlert, HttpRequest, JobEnded, Reconciled, UpstreamCall
+from gateway.core.events import AuthFailing, BudgetAlert, HttpRequest, JobEnded, Reconciled, UpstreamCall
 from gateway.telemetry.series import CALL_BUCKETS_S, JOB_BUCKETS_S, REQUEST_BUCKETS_S, STORE_BUCKETS_S, Children
 from gateway.telemetry.tally import Tally, Timings
 
@@ -33,6 +33,13 @@ class RequestSeries:
                 registry=registry,
             )
         )
+        failures = Counter(
+            "gateway_auth_failures_total",
+            "Requests without a valid key; limited: above what one source may have, answered 429 and not logged.",
+            ("limited",),
+            registry=registry,
+        )
+        self._failures, self._limited = failures.labels("false"), failures.labels("true")
         self._duration = Timings(
             "gateway_http_request_duration_seconds",
             "Time to answer a request, waiting that the caller asked for included.",
@@ -46,7 +53,13 @@ class RequestSeries:
         self._requests.add((event.tenant, model, event.route, event.status, event.code))
         if event.code:
             self._rejections(event.tenant, event.code, event.limited_by).inc()
+            if event.code == "unauthenticated":
+                self._failures.inc()
         self._duration.observe((event.route, _CLASSES[event.status // 100]), event.latency_ms / 1000)
+
+    def limited(self, event: AuthFailing) -> None:
+        """Count the failures of a source above its limit."""
+        self._limited.inc(event.failures)
 
 
 class UpstreamSeries:

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from gateway.core.credits import format_credits
 from gateway.core.events import (
     Alert,
+    AuthFailing,
     BreakerChanged,
     BudgetAlert,
     Event,
@@ -182,7 +183,7 @@ def _level(event: Event) -> int:
         return INFO if event.outcome in {"ok", "delivered"} else WARNING
     if isinstance(event, JobEnded | Reconciled):
         return WARNING if (event.overrun if isinstance(event, JobEnded) else event.drift) else INFO
-    if isinstance(event, Shed | BudgetAlert):
+    if isinstance(event, Shed | BudgetAlert | AuthFailing):
         return WARNING
     if isinstance(event, BreakerChanged):
         return ERROR if event.state == "open" else INFO

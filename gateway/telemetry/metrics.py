@@ -10,11 +10,12 @@ from typing import assert_never, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
+from gateway.core.alerts import AlertName
 from gateway.core.breaker import BreakerName, BreakerState
 from gateway.core.credits import NANO
 from gateway.core.events import (
     Alert,
-    AlertName,
+    AuthFailing,
     BreakerChanged,
     BudgetAlert,
     Event,
@@ -185,6 +186,8 @@ class MetricsSink:
             self._metrics.money.warned(event)
         elif isinstance(event, BreakerChanged):
             self._metrics.set_breaker(event.host, event.state)
+        elif isinstance(event, AuthFailing):
+            self._metrics.requests.limited(event)
         elif isinstance(event, Alert):
             self._metrics.count_alert(event)
         else:

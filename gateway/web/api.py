@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from gateway.core.movements import Admitted, Denied
 from gateway.core.ports import Jobs, Sink
 from gateway.core.tenant import Credential
+from gateway.service.keyfailures import KeyFailures
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
 from gateway.service.room import MIB, Room
 from gateway.service.usage import UsageQuery, UsageReport
@@ -80,6 +81,7 @@ class TenantApi:
     """Everything that the tenant API is made of.
 
     Attributes:
+        failures: Counts the requests without a valid key.
         log_params: The parameters of jobs are logged, prompts included.
         room: Where requests' bodies must fit.
         results: Where large results on their way to callers must fit: slow readers hold up no submit.
@@ -98,6 +100,7 @@ class TenantApi:
     waiting: Waiting
     catalogue: Catalogue
     sink: Sink
+    failures: KeyFailures
     log_params: bool = False
     room: Room = field(default_factory=lambda: Room(256 * MIB))
     results: Room = field(default_factory=lambda: Room(256 * MIB))

@@ -43,6 +43,8 @@ class Exchange:
         argument: The path's parameter, raw (percent-escapes not decoded).
         body_read: The body was received to its end.
         params: The body of a request to start a job, where it is to be logged.
+        source: Address of a caller without a valid key: nothing else tells who that is.
+        untold: No event tells of this request.
         begun: Id of the job that it is to start, once it may have been sent.
         lease: What its body takes up, from the first byte until the answer is out.
         caller: Whose key the store has confirmed; None before, so that made-up keys name no tenant in metrics.
@@ -59,6 +61,8 @@ class Exchange:
     job: JobView | None = None
     lease: Lease | None = None
     begun = ""
+    source = ""
+    untold = False
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.scope = scope

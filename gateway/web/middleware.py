@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
-from http import HTTPStatus
 from itertools import count
 from time import perf_counter
+from typing import Final
 
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
@@ -28,6 +28,7 @@ from gateway.web.streaming import linger, stream
 
 CALLER_GONE = 499
 """Status in the event, never on the wire, where the caller left before there was an answer (nginx's number)."""
+_UNAUTHORIZED: Final = 401
 _CLOSE = (b"connection", b"close")
 _UNMATCHED = "(none)"
 
@@ -64,6 +65,8 @@ class Edge:
         try:
             answer = await self._answer(exchange)
             if answer is not None:
+                if answer.status == _UNAUTHORIZED:
+                    answer = self._failed(exchange, answer)
                 await self._deliver(answer, exchange, send)
         finally:
             exchange.let_go()
@@ -108,6 +111,15 @@ class Edge:
             return None if refusal is None else problems.denied(refusal, "")
         return None
 
+    def _failed(self, exchange: Exchange, answer: Answer) -> Answer:
+        """Count a caller without a valid key; above the limit for that there is another answer, and no event."""
+        exchange.source = (exchange.scope.get("client") or ("",))[0]
+        wait_s = self._api.failures.failed(exchange.source)
+        if not wait_s:
+            return answer
+        exchange.untold = True
+        return problems.guessing(wait_s)
+
     async def _deliver(self, answer: Answer, exchange: Exchange, send: Send) -> None:
         headers, body = answer.headers, answer.body
         headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
@@ -130,8 +142,9 @@ class Edge:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _emit(self, exchange: Exchange, answer: Answer | None, latency_ms: float) -> None:
+        if exchange.untold:
+            return
         caller, job = exchange.caller, exchange.job
-        unknown = answer is not None and answer.status == HTTPStatus.UNAUTHORIZED
         event = HttpRequest(
             method=exchange.scope["method"],
             route=exchange.route or _UNMATCHED,
@@ -149,7 +162,7 @@ class Edge:
             idempotent=exchange.replayed,
             held=None if job is None else job.hold,
             cost=None if job is None else job.cost,
-            source=(exchange.scope.get("client") or ("",))[0] if unknown else "",
+            source=exchange.source,
         )
         self._api.sink(event if exchange.params is None or caller is None else ParamsRequest.of(event, exchange.params))
 

@@ -156,6 +156,12 @@ def unauthenticated() -> Answer:
     return problem("unauthenticated", headers=[_CHALLENGE])
 
 
+def guessing(wait_s: float) -> Answer:
+    """Answer 429 in place of 401 to a source that keeps on failing to show a valid key."""
+    said = "too many requests without a valid API key from this address"
+    return problem("rate_limited", detail=said, limited_by="gateway", retry_after_s=wait_s)
+
+
 def denied(outcome: Denied, base: str) -> Answer:
     """Answer for a request that admission or a read refused; an unknown caller is told nothing."""
     if outcome.code == "unauthenticated":

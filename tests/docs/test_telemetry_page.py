@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.series import everything
 
 import gateway
-from gateway.core.events import Alert, AlertName, Event, HttpRequest
+from gateway.core.alerts import AlertName
+from gateway.core.events import Alert, Event, HttpRequest
 from gateway.telemetry.logs import MINOR_ALERTS
 
 ROOT = Path(gateway.__file__).parent

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.core.events import BudgetAlert, HttpRequest, JobEnded, Reconciled, Shed, UpstreamCall, WebhookDelivery
+from gateway.core.events import (
+    AuthFailing,
+    BudgetAlert,
+    HttpRequest,
+    JobEnded,
+    Reconciled,
+    Shed,
+    UpstreamCall,
+    WebhookDelivery,
+)
 from gateway.core.quota import Window
 from gateway.telemetry.metrics import Metrics, MetricsSink
 from gateway.telemetry.readiness import Readiness
@@ -41,6 +50,7 @@ def everything() -> Metrics:
     )
     sink(BudgetAlert(tenant="ads", window="day", percent=80, limit=10, spent=8, held=0))
     sink(Reconciled(first="d", last="d", matched=1, differs=0, only_ours=0, only_theirs=0, running=0, drift=0))
+    sink(AuthFailing(source="192.0.2.1", failures=1))
     sink(Shed(submits=1, reads=1, late_ms=30))
     metrics.set_jobs({"ACCEPTED": 1})
     metrics.set_budgets({"ads": [Window("day", 10, 1, 1)]})

@@ -13,7 +13,8 @@ from support import events
 from support.scrape import Series, parsed, total
 from support.series import ended
 
-from gateway.core.events import Alert, AlertName, Event, HttpRequest, UpstreamCall
+from gateway.core.alerts import AlertName
+from gateway.core.events import Alert, Event, HttpRequest, UpstreamCall
 from gateway.core.quota import Window
 from gateway.telemetry.logs import LogSink, configure_logs
 from gateway.telemetry.metrics import Metrics, MetricsSink

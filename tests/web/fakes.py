@@ -25,6 +25,7 @@ from gateway.core.movements import (
 from gateway.core.quota import Quota, RateState, Window
 from gateway.core.tenant import Credential, RateLimit, TenantPolicy
 from gateway.core.usage import Usage
+from gateway.service.keyfailures import KeyFailures
 from gateway.service.outcomes import JobRequest, Rejected, Submitted, SyncAnswer, Uncertain, Uploaded
 from gateway.service.usage import UsageQuery, UsageReport
 from gateway.service.wait import Waiting
@@ -230,6 +231,7 @@ def build(services: Services, **settings: Any) -> Edge:  # noqa: ANN401 settings
         waiting=services.waiting,
         catalogue=FakeCatalogue(),
         sink=services.sink,
+        failures=KeyFailures(services.sink, now_s=lambda: 0.0),
         **settings,
     )
     return create_app(api)

@@ -8,6 +8,7 @@ import pytest
 from web.fakes import JOB_ID, KEY, VENDOR_ID, Services, build, client_of
 
 from gateway.core.movements import Denied
+from gateway.service.keyfailures import LIMIT
 from gateway.web.app import ROUTES, TenantApi, create_app
 
 PATHS = [
@@ -109,3 +110,16 @@ async def test_a_caller_without_a_valid_key_is_told_by_its_address(services: Ser
         services.denial = None
         assert (await client.get("/v1/models")).status_code == 200
     assert [event.source for event in services.requests] == ["127.0.0.1", ""]
+
+
+async def test_a22_who_keeps_on_guessing_is_slowed_down_and_nobody_else(services: Services) -> None:
+    """Above the limit a failure is a 429 without an event of its own; a valid key from the same address goes on."""
+    async with client_of(build(services)) as client:
+        wrong = {"x-api-key": "malformed"}
+        answers = [await client.get("/v1/models", headers=wrong) for _ in range(LIMIT.burst + 2)]
+        assert [answer.status_code for answer in answers] == [401] * LIMIT.burst + [429] * 2
+        last, told = answers[-1], answers[-1].json()
+        assert (told["code"], told["limited_by"], last.headers["retry-after"]) == ("rate_limited", "gateway", "1")
+        assert len(services.requests) == LIMIT.burst
+        assert (await client.get("/v1/models")).status_code == 200
+    assert [event.source for event in services.requests][-2:] == ["127.0.0.1", ""]

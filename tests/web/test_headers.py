@@ -172,7 +172,7 @@ def test_own_urls(host: bytes | None, valid: bool) -> None:
 def test_a_public_url_must_be_one(url: str) -> None:
     """A setting that would give broken URLs can't be constructed."""
     nothing: dict[str, None] = dict.fromkeys(
-        ("submit", "sync", "assets", "usage", "jobs", "waiting", "catalogue", "sink")
+        ("submit", "sync", "assets", "usage", "jobs", "waiting", "catalogue", "sink", "failures")
     )
     with pytest.raises(ValueError, match="public URL"):
         TenantApi(**nothing, public_url=url)  # type: ignore[arg-type]  # services are not looked at

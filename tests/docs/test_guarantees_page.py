@@ -1,62 +1,61 @@
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from pathlib import Path
+
+import pytest
+from docs.tables import ROOT, existing, fitting, gone, named
 
 from gateway.core.faultpoints import FaultPoint
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
-ROWS = range(1, 36)
+FAULTS_PAGE = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+ABUSE_PAGE = (ROOT / "docs" / "abuse.md").read_text("utf-8")
+FAULTS, ABUSE = range(1, 36), range(1, 24)
+NOT_BUILT = [23]
+"""Rows of abuse that have no test, since what they are about does not exist; the page says so."""
 
 
-def named() -> Mapping[int, list[str]]:
-    """Return the tests that the table names, by row; ``*`` stands for any characters. No cell of it is empty."""
-    table = PAGE.partition("\n## Faults\n")[2].partition("\n## ")[0]
-    cells = [line.strip("|").split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
-    assert all(len(row) == 5 and all(cell.strip() for cell in row) for row in cells)
-    return {int(row[0]): re.findall(r"`([^`]+::[^`]+)`", row[3]) for row in cells}
+@pytest.mark.parametrize(
+    ("page", "heading", "rows", "without"),
+    [(FAULTS_PAGE, "Faults", FAULTS, []), (ABUSE_PAGE, "Abuse", ABUSE, NOT_BUILT)],
+    ids=["faults", "abuse"],
+)
+def test_every_row_has_its_tests(page: str, heading: str, rows: range, without: list[int]) -> None:
+    """Each row of a table names tests, and each of them exists."""
+    found = named(page, heading)
+    assert sorted(found) == list(rows)
+    assert [row for row, patterns in found.items() if not patterns] == without
+    assert gone(found, existing()) == []
 
 
-def existing() -> list[str]:
-    """Return ``path::name`` of every test there is, below ``tests/``."""
-    return [
-        f"{path.relative_to(ROOT / 'tests')}::{node.name}"
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    ]
-
-
-def test_every_fault_has_its_tests() -> None:
-    """Each row of the table names tests, and each of them exists."""
-    found, there = named(), existing()
-    assert sorted(found) == list(ROWS)
-    empty = [row for row, patterns in found.items() if not patterns]
-    gone = [name for names in found.values() for name in names if not any(fnmatchcase(test, name) for test in there)]
-    assert (empty, gone) == ([], [])
-
-
-def test_every_row_has_a_test_of_its_name() -> None:
-    """Each row has a test in ``tests/faults`` whose name begins with the row's number, and the row names it."""
-    found, of_row = named(), [test for test in existing() if test.startswith("faults/")]
-    for row in ROWS:
+def test_every_fault_has_a_test_of_its_name() -> None:
+    """Each fault has a test in ``tests/faults`` whose name begins with the row's number, and the row names it."""
+    found, of_row = named(FAULTS_PAGE, "Faults"), [test for test in existing() if test.startswith("faults/")]
+    for row in FAULTS:
         own = [test for test in of_row if f"::test_r{row:02}_" in test]
         assert own, f"no test_r{row:02}_ in tests/faults"
-        assert any(fnmatchcase(test, name) for test in own for name in found[row]), row
+        assert any(fitting(test, found[row]) for test in own), row
 
 
-def test_every_test_of_a_fault_is_in_its_row() -> None:
+@pytest.mark.parametrize(
+    ("page", "heading", "name"),
+    [(FAULTS_PAGE, "Faults", r"^faults/.*::test_r(\d\d)_"), (ABUSE_PAGE, "Abuse", r"::test_a(\d\d)_")],
+    ids=["faults", "abuse"],
+)
+def test_every_test_of_a_row_is_in_it(page: str, heading: str, name: str) -> None:
     """A test that is named for a row stands in that row."""
-    found = named()
-    of_rows = [(int(row[1]), test) for test in existing() if (row := re.search(r"^faults/.*::test_r(\d\d)_", test))]
+    found = named(page, heading)
+    of_rows = [(int(row[1]), test) for test in existing() if (row := re.search(name, test))]
     assert of_rows
-    assert [test for row, test in of_rows if not any(fnmatchcase(test, name) for name in found[row])] == []
+    assert [test for row, test in of_rows if not fitting(test, found[row])] == []
+
+
+def test_what_is_not_built_says_so() -> None:
+    """A row of abuse without a test tells why."""
+    lines = [line for line in ABUSE_PAGE.splitlines() if re.match(rf"\| ({'|'.join(map(str, NOT_BUILT))}) \|", line)]
+    assert len(lines) == len(NOT_BUILT)
+    assert all("control plane, which is not built" in line for line in lines)
 
 
 def test_every_fault_point_is_listed() -> None:
     """The page names every point that `GATEWAY_FAULT` knows."""
-    assert [point for point in FaultPoint if f"`{point}`" not in PAGE] == []
+    assert [point for point in FaultPoint if f"`{point}`" not in FAULTS_PAGE] == []

@@ -23,7 +23,6 @@ from gateway.core.queue import DueEntry
 from gateway.core.schedule import (
     FAILURE_MIN_S,
     LAST_CALL_AFTER_S,
-    MAX_INTERVAL_S,
     VENDOR_TTL_S,
     next_poll_s,
     overdue_level,
@@ -194,10 +193,8 @@ class Poller:
         return _NoResult(f"the vendor's result reads {result.status or 'not found'}", self._retry_s(job))
 
     def _no_place(self, job: Job) -> _NoResult:
-        """Have a job wait in the due queue: half as long as nothing was recorded of it, which grows by itself."""
-        silent_s = self._since_s(job.confirmed_ms or job.created_ms)
-        retry_s = spread_s(min(silent_s / 2, MAX_INTERVAL_S), job.id)
-        return _NoResult("the results of older jobs were still being fetched", retry_s)
+        """Have a job wait in the due queue, not for long: after an outage many end at once, and are fetched soon."""
+        return _NoResult("the results of older jobs were still being fetched", spread_s(FAILURE_MIN_S, job.id))
 
     async def _denied(self, job: Job) -> float | None:
         """Take a 404: believe it the second time, and not while the vendor denies many, unless its hour is over."""

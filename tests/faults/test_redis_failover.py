@@ -139,7 +139,8 @@ async def test_r22_sentinel_failover(tmp_path: Path) -> None:
             job_id = answer.json()["request_id"]
             await gateway.ended(job_id)
             await eventually(lambda: _same(gateway.store.client, replica))
-            command(sentinel, "SENTINEL FAILOVER main")
+            # Refused until the sentinel has heard how the replica does.
+            wait_until(lambda: bool(command(sentinel, "SENTINEL FAILOVER main")), tmp_path / "sentinel" / "valkey.log")
             await eventually(lambda: _is_primary(replica))
             began = time.perf_counter()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
 POLL_S = 0.02
 SLOTS = 16384
+FIRST_PORT = 10_000
+EPHEMERAL = 32_768
+"""From here on Linux gives ports to outgoing connections (ip(7), ``ip_local_port_range``)."""
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 
@@ -136,10 +140,12 @@ def wait_until(state: Callable[[], bool], log: Path, process: subprocess.Popen[b
 
 
 def free_port() -> int:
-    """Find a port of loopback that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Find a port of loopback that nothing has, nor is given by the kernel before a server has it."""
+    while True:
+        port = FIRST_PORT + secrets.randbelow(EPHEMERAL - FIRST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def _holds(state: Callable[[], bool]) -> bool:

@@ -20,7 +20,6 @@ TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]]] = {
     "durability": durability_table,
     "sizing": sizing_table,
 }
-BUSY: Final = 1.0
 
 
 def costs(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -37,7 +36,9 @@ def measured(runs: Sequence[Mapping[str, Any]]) -> str:
     """Say when and where some runs were made."""
     told = [run["machine"] for run in runs]
     loads, days = [one["load"] for one in told], sorted({one["date"] for one in told})
-    noise = "; other work ran beside it, and times and rates would be better without" if max(loads) > BUSY else ""
+    # Below that it is what the part before has left of itself.
+    busy = max(loads) > told[0]["cpus"]
+    noise = "; other work ran beside it, and times and rates would be better without" if busy else ""
     return (
         f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))}: {told[0]['cpus']} cores, shared with the load "
         f"generator, Redis and the vendor's stand-in; Python {told[0]['python']}; load average when it began "

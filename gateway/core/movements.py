@@ -102,7 +102,8 @@ class Settlement:
     """A charge. ``cost`` None: the vendor reported none that makes sense; the hold is charged, flagged estimated.
 
     Attributes:
-        sending: Only while the job is being sent: the id of an UNKNOWN one may be another's by now.
+        only_from: The one state that it may end; None: any that may end so. What was decided about an UNKNOWN job must
+            not end one that was adopted meanwhile, and the id of one that was being sent may be another's by then.
     """
 
     tenant: str
@@ -113,7 +114,7 @@ class Settlement:
     upstream_id: str | None = None
     reason: str = ""
     actor: str = "tracker"
-    sending: bool = False
+    only_from: JobState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

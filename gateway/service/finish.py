@@ -57,10 +57,12 @@ class Finisher:
         self._sink = sink
         self._faults = faults
 
-    async def complete(self, job: Job, said: VendorState, *, actor: str = "tracker", sending: bool = False) -> Finished:
+    async def complete(
+        self, job: Job, said: VendorState, *, actor: str = "tracker", only_from: JobState | None = None
+    ) -> Finished:
         """Charge what the vendor reported, or the hold where it reported nothing that makes sense; keep the result.
 
-        With ``sending`` only a job that is still being sent: see `Settlement`.
+        For ``only_from`` see `Settlement`.
         """
         result = await self._result(job, said)
         settlement = Settlement(
@@ -71,7 +73,7 @@ class Finisher:
             result=result,
             upstream_id=job.upstream_id,
             actor=actor,
-            sending=sending,
+            only_from=only_from,
         )
         done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed and said.cost is None:
@@ -102,9 +104,11 @@ class Finisher:
     async def expire(self, job: Job, reason: str = GONE, *, cost: int | None = None) -> Finished:
         """Charge a job whose result nobody can have: what the history says that it cost, else its hold.
 
-        It may have been billed.
+        It may have been billed. It is ended in the state in which it was read only: see `Settlement`.
         """
-        settlement = Settlement(tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=cost, reason=reason)
+        settlement = Settlement(
+            tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=cost, reason=reason, only_from=job.state
+        )
         done = await self._recorded(lambda: self._ledger.settle(settlement))
         if done.changed:
             what = "compare its charge with the vendor's history" if cost is None else "its result is lost"

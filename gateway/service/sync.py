@@ -177,7 +177,7 @@ class SyncService:
 
         Where an equal job has claimed it, this one stays UNKNOWN and ends by the other's row.
         """
-        done = await self._finisher.complete(job, said, actor="gateway", sending=True)
+        done = await self._finisher.complete(job, said, actor="gateway", only_from=JobState.SENDING)
         if done.job is None or done.job.state is not JobState.UNKNOWN:
             return self._sending.mind_loss(job, job.upstream_id, done)
         doubts, upstream_id = self._sending.doubts, job.upstream_id

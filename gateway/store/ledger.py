@@ -174,7 +174,7 @@ class RedisLedger:
             "settle",
             [*_ending_keys(s.tenant, s.job_id), keys.upstream(s.tenant, s.upstream_id or _NO_KEY)],
             [
-                s.job_id, s.state, JobState.SENDING if s.sending else _from(s.state),
+                s.job_id, s.state, s.only_from or _from(s.state),
                 "" if s.cost is None else s.cost, s.upstream_id or "", s.reason, s.actor,
                 *self._ttls_ms(), *await _result_fields(s.result),
             ],

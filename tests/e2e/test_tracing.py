@@ -6,6 +6,7 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import httpx
 from support.fleet import Fleet, Member, fleet_on
@@ -74,6 +75,11 @@ def settled_by(traces: Traces) -> bytes:
     return b" ".join(event.name.encode() for span in traces.named("job.poll") for event in span.events)
 
 
+async def line_of(member: Member, route: str) -> dict[str, Any] | None:
+    """Return the line of a request, once it is written."""
+    return next((line for line in member.lines() if line.get("route") == route), None)
+
+
 async def test_a_request_without_a_trace_begins_one(redis_url: str, tmp_path: Path) -> None:
     """Each request has a trace of its own, errors are marked as such, and its line names the trace."""
     async with receiving_traces() as traces, fleet_on(redis_url, tmp_path, time_scale=600) as fleet:
@@ -85,7 +91,7 @@ async def test_a_request_without_a_trace_begins_one(redis_url: str, tmp_path: Pa
         nowhere = await traces.first("GET (none)")
         assert models.parent_span_id == b""
         assert models.trace_id != nowhere.trace_id
-        line = next(line for line in member.lines() if line.get("route") == "/v1/models")
+        line = await eventually(lambda: line_of(member, "/v1/models"))
         assert line["trace_id"] == models.trace_id.hex()
         assert attributes(nowhere)["gateway.code"] == "not_found"
 

@@ -110,7 +110,7 @@ async def test_a_large_result_may_take_its_time_in_a_cluster(cluster_url: str) -
     """The time-out that admission has in a cluster is not that of a large result; an admission keeps its own."""
     slow = Script("slow", "local from = os.clock() while os.clock() < from + 0.4 do end return KEYS[1]")
     async with opened(cluster_url, read_timeout_s=0.1) as client:
-        scripts = Scripts(client)
+        scripts = Scripts(client, deadline_s=20)
         with pytest.raises(StoreUnavailable):
             await scripts.run(slow, ["{team}"], [])
         assert await scripts.run_bulk(slow, ["{team}"], []) == b"{team}"

@@ -272,7 +272,7 @@ async def test_a_store_that_does_not_answer_is_unavailable() -> None:
     client = open_redis(
         "redis://127.0.0.1:1/0", connect_timeout_s=0.5, read_timeout_s=0.5, max_connections=1, pool_wait_s=0.5
     )
-    tenants = RedisTenants(client, Scripts(client), load_scripts())
+    tenants = RedisTenants(client, Scripts(client, deadline_s=20), load_scripts())
     for work in (tenants.rules(), tenants.tenants(), tenants.put(FULL), tenants.keys("team"), tenants.remove("team")):
         with pytest.raises(StoreUnavailable):
             await work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,6 +34,7 @@ class Books:
 
     Attributes:
         fails_for: The one model of which it can't be read; empty: any.
+        meanwhile: What happens while it is read.
         reads: Model, company key and the moment since which rows were wanted, of each reading.
     """
 
@@ -42,12 +43,15 @@ class Books:
     own_key: bool = True
     failure: Exception | None = None
     fails_for: str = ""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
     reads: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def history(self, model: str, *, since_ms: int, now_ms: int, upstream_key: str) -> History:
         """See `HistoryReader.history`."""
         assert since_ms < now_ms
         self.reads.append((model, upstream_key, since_ms))
+        if self.meanwhile is not None:
+            await self.meanwhile()
         if self.failure is not None and self.fails_for in {"", model}:
             raise self.failure
         return History([row for row in self.rows if row.model == model], self.complete, self.own_key)

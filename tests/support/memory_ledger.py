@@ -186,8 +186,9 @@ class MemoryLedger:
     async def settle(self, settlement: Settlement) -> Finished:
         """See `Ledger.settle`."""
         s, books = settlement, self._memory.books(settlement.tenant)
-        if s.sending and s.job_id in books.jobs and books.jobs[s.job_id].state is not JobState.SENDING:
-            return Finished(changed=False, job=books.jobs[s.job_id])
+        job = books.jobs.get(s.job_id)
+        if job is not None and s.only_from is not None and job.state is not s.only_from:
+            return Finished(changed=False, job=job)
         hold = books.jobs[s.job_id].hold if s.job_id in books.jobs else 0
         cost = hold if s.cost is None else s.cost
         known = books.jobs[s.job_id].upstream_id if s.job_id in books.jobs else None

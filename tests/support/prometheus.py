@@ -56,7 +56,12 @@ async def prometheus_on(directory: Path, targets: Sequence[str], *, interval: st
     with ends_with_us(words, log):
         address = await eventually(lambda: asyncio.to_thread(_listening, log))
         async with httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, timeout=TIMEOUT_S) as client:
+            await eventually(lambda: _ready(client))  # it listens before it answers queries
             yield client
+
+
+async def _ready(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/-/ready")).is_success
 
 
 def _listening(log: Path) -> str | None:

@@ -163,9 +163,10 @@ class Notifier:
                 if taken.more:
                     continue
                 if not under_way:
-                    if told:
+                    if told and not wake.is_set():
                         return
-                    # Told first and looked again then: what came in between is either seen now or told after us.
+                    # Told first and looked again then: what came in between is either seen now, or told after us: in
+                    # the queue, or, where it was claimed from there before we had our answer, by `wake`.
                     await self._tell(tenant, taken.next_in_s)
                     told = True
                     continue

@@ -202,6 +202,8 @@ class Poller:
         if age_s < COUNTED_FROM_S:
             return FAILURE_MIN_S
         job = (await self._ledger.progress(job.tenant, job.id, None)).job or job
+        if job.state.terminal:
+            return None  # another process was faster
         if job.missing_ms is None or self._since_s(job.missing_ms) < CONFIRM_S:
             return CONFIRM_S
         if age_s < VENDOR_TTL_S and self._missing.many():

@@ -43,9 +43,9 @@ _NO_KEY = "-"
 _TENANTS_OWN, _NOWHERE, _UNFIT = "", "-", "?"
 
 
-def _from(state: JobState) -> str:
-    """List the states that ``state`` may follow, as the scripts take them."""
-    return " ".join(before for before, after in TRANSITIONS.items() if state in after)
+def _from(state: JobState, only: JobState | None = None) -> str:
+    """List the states that ``state`` may follow, as the scripts take them; with ``only``, at most that one."""
+    return " ".join(before for before, after in TRANSITIONS.items() if state in after and only in {None, before})
 
 
 def _large(result: StoredResult | None) -> bool:
@@ -174,7 +174,7 @@ class RedisLedger:
             "settle",
             [*_ending_keys(s.tenant, s.job_id), keys.upstream(s.tenant, s.upstream_id or _NO_KEY)],
             [
-                s.job_id, s.state, s.only_from or _from(s.state),
+                s.job_id, s.state, _from(s.state, s.only_from),
                 "" if s.cost is None else s.cost, s.upstream_id or "", s.reason, s.actor,
                 *self._ttls_ms(), *await _result_fields(s.result),
             ],

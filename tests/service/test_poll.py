@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 import pytest
 from pydantic import JsonValue
-from support.ledger import CREDIT
+from support.ledger import CREDIT, assert_audited
 from support.tracking import TENANT, Replica, Rig
 
 from gateway.core.job import Job, JobState, new_job_id
+from gateway.core.movements import Release, Settlement
 from gateway.core.queue import DueEntry
 from gateway.core.schedule import FAILURE_MIN_S, VENDOR_TTL_S
+from gateway.core.vendor import CallContext, VendorState
 from gateway.sandbox import Fault
 from gateway.service.missing import CONFIRM_S, COUNTED_FROM_S, MANY
 from gateway.service.poll import SENDING_RETRY_S, UNKNOWN_RETRY_S
+from gateway.upstream.client import SegmindUpstream
 
 HOLD = 941_500_000
 LONG_S = 620.0
@@ -133,6 +137,47 @@ async def test_a_job_that_the_vendor_denies_twice_has_expired(rig: Rig, replica:
     assert (seen.state, seen.cost, seen.estimated) == (JobState.EXPIRED, HOLD, True)
     assert await rig.money() == (HOLD, 0)
     assert rig.alerts() == ["job.expired"]
+
+
+class Slow:
+    """The vendor's client; while a status is on its way, something happens."""
+
+    def __init__(self, upstream: SegmindUpstream, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self._upstream = upstream
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 the whole client, passed on
+        return getattr(self._upstream, name)
+
+    async def status(self, upstream_id: str, context: CallContext) -> VendorState:
+        """See `Upstream.status`."""
+        said = await self._upstream.status(upstream_id, context)
+        await self._meanwhile()
+        return said
+
+
+@pytest.mark.parametrize("ended_by", ["tracker", "charge", "release"])
+async def test_a_late_404_ends_no_job_again(rig: Rig, replica: Replica, ended_by: str) -> None:
+    """A process paused past its lease hears its 404 when another, or an operator, has ended the job: a no-op."""
+    job = await rig.start()
+    rig.vendor.sandbox.faults.add(Fault(action="not_found", on=("status",)), NO_HISTORY)
+    await rig.pass_time(COUNTED_FROM_S)
+    await replica.poller.poll(entry(job))
+    await rig.pass_time(CONFIRM_S)
+    charge = Settlement(tenant=TENANT, job_id=job.id, state=JobState.EXPIRED, cost=5, actor="operator")
+    release = Release(tenant=TENANT, job_id=job.id, state=JobState.FAILED, reason="", actor="operator")
+    ends: dict[str, Callable[[], Awaitable[object]]] = {
+        "tracker": lambda: replica.poller.poll(entry(job)),
+        "charge": lambda: rig.store.ledger.settle(charge),
+        "release": lambda: rig.store.ledger.release(release),
+    }
+    late = rig.replica(upstream=Slow(rig.upstream, ends[ended_by]))
+    assert await late.poller.poll(entry(job)) is None
+    seen = await rig.find(job)
+    assert seen.state is (JobState.FAILED if ended_by == "release" else JobState.EXPIRED)
+    assert await rig.money() == ({"tracker": HOLD, "charge": 5, "release": 0}[ended_by], 0)
+    assert len(rig.alerts()) == (ended_by == "tracker")
+    await assert_audited(rig.store.client)
 
 
 @pytest.mark.parametrize(

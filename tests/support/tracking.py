@@ -121,7 +121,12 @@ class Rig:
     learner: Learner
     events: list[Event]
 
-    def replica(self, monotonic: Callable[[], float] = time.monotonic, history: HistoryReader | None = None) -> Replica:
+    def replica(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        history: HistoryReader | None = None,
+        upstream: Any = None,  # noqa: ANN401 what stands before the vendor's client
+    ) -> Replica:
         """Make another process's tracker, which reads the vendor's history or another."""
         store, clock, throttle = self.store, StoreClock(), Throttle(WINDOW)
         watchlist, figures = Watchlist(store.due), Figures()
@@ -129,7 +134,7 @@ class Rig:
         poller = Poller(
             ledger=store.ledger,
             jobs=store.jobs,
-            upstream=self.upstream,
+            upstream=upstream or self.upstream,
             finisher=Finisher(store.ledger, store.jobs, self.learner, self._owing(), self.events.append),
             rules=self.rules,
             throttle=throttle,

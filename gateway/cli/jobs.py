@@ -72,8 +72,10 @@ def show(
 @app.command("resolve")
 def resolve(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A job that is UNKNOWN, or runs for ever.")],
+    *,
     charge: Annotated[str | None, typer.Option(metavar="CREDITS", help="What it cost.")] = None,
     release: Annotated[bool, typer.Option("--release", help="It cost nothing.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Also a job that runs, and will be billed.")] = False,
     reason: Annotated[str, typer.Option(help="Why; the tenant reads it.")] = "resolved by hand",
 ) -> None:
     """End a job whose outcome you have found out at the vendor: charge it, or release its hold. It can't be undone."""
@@ -82,10 +84,10 @@ def resolve(
         if len(reason) > REASON_MAX or not reason.isprintable():
             raise ConfigError(f"--reason: at most {REASON_MAX} printable characters")
     if cost is None:
-        job = _administer(lambda admin: admin.release(job_id, reason))
+        job = _administer(lambda admin: admin.release(job_id, reason, running=running))
         note(f"job {job.id} of {job.tenant} is {job.state}; {format_credits(job.hold)} credits are no longer held")
     else:
-        job = _administer(lambda admin: admin.charge(job_id, cost, reason))
+        job = _administer(lambda admin: admin.charge(job_id, cost, reason, running=running))
         note(f"job {job.id} of {job.tenant} is {job.state}; it was charged {format_credits(cost)} credits")
 
 

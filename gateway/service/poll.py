@@ -206,9 +206,7 @@ class Poller:
             return None  # another process was faster
         if job.missing_ms is None or self._since_s(job.missing_ms) < CONFIRM_S:
             return CONFIRM_S
-        if age_s < VENDOR_TTL_S and self._missing.many():
-            return CONFIRM_S
-        if self._missing.must_wait(job):
+        if (age_s < VENDOR_TTL_S and self._missing.many()) or self._missing.must_wait(job):
             return CONFIRM_S
         row = await self._missing.row(job, round(self._clock() * 1000))
         if row is not None and row.status == "FAILED":

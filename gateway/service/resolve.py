@@ -52,22 +52,30 @@ class JobAdmin:
         doubts, _ = await self._doubts.unknown()
         return sorted(doubts, key=lambda doubt: doubt.job.created_ms)
 
-    async def charge(self, job_id: str, cost: int, reason: str) -> Job:
+    async def charge(self, job_id: str, cost: int, reason: str, *, running: bool = False) -> Job:
         """End a job by charging what an operator found out that it cost, nanocredits; there is no result.
 
+        With ``running`` also one that is followed at the vendor, which runs and bills it.
+
         Raises:
-            Refused: There is no such job, or it is not UNKNOWN or running.
+            Refused: There is no such job, or it is not UNKNOWN (or running), or no longer.
         """
-        job = await self._open(job_id)
+        job = await self._open(job_id, running=running)
         said = f"charged by an operator: {reason}"
         settlement = Settlement(
-            tenant=job.tenant, job_id=job.id, state=JobState.EXPIRED, cost=cost, reason=said, actor=ACTOR
+            tenant=job.tenant,
+            job_id=job.id,
+            state=JobState.EXPIRED,
+            cost=cost,
+            reason=said,
+            actor=ACTOR,
+            only_from=job.state,
         )
         return _changed(await self._ledger.settle(settlement))
 
-    async def release(self, job_id: str, reason: str) -> Job:
-        """End a job without a charge. Raises as `charge`."""
-        job = await self._open(job_id)
+    async def release(self, job_id: str, reason: str, *, running: bool = False) -> Job:
+        """End a job without a charge. Takes and raises as `charge`."""
+        job = await self._open(job_id, running=running)
         release = Release(
             tenant=job.tenant,
             job_id=job.id,
@@ -78,12 +86,17 @@ class JobAdmin:
         )
         return _changed(await self._ledger.release(release))
 
-    async def _open(self, job_id: str) -> Job:
+    async def _open(self, job_id: str, *, running: bool) -> Job:
         job = await self.find(job_id)
         if job.state.terminal:
             raise Refused("invalid_request", f"job {job_id} has ended: {job.state}")
         if job.state is JobState.SENDING:
             raise Refused("invalid_request", f"job {job_id} is being sent; should its process die, it becomes UNKNOWN")
+        if job.state is JobState.ACCEPTED and not running:
+            raise Refused(
+                "invalid_request",
+                f"job {job_id} runs at the vendor as {job.upstream_id}: --running ends it all the same",
+            )
         return job
 
 

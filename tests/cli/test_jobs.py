@@ -86,8 +86,8 @@ def test_a_job_is_found_by_its_id(gateway: Gateway, jobs: dict[str, str]) -> Non
     [
         ("unknown", ["--charge", "0.75"], (JobState.EXPIRED, "0.75")),
         ("unknown, of b", ["--release", "--reason", "not on the bill"], (JobState.REJECTED, None)),
-        ("running", ["--charge", "0"], (JobState.EXPIRED, "0")),
-        ("running", ["--release"], (JobState.FAILED, None)),
+        ("running", ["--running", "--charge", "0"], (JobState.EXPIRED, "0")),
+        ("running", ["--running", "--release"], (JobState.FAILED, None)),
     ],
 )
 def test_resolve(
@@ -113,6 +113,8 @@ def test_resolve(
         ("unknown", ["--charge", "NaN"], 2),
         ("unknown", ["--release", "--reason", "a\nb"], 2),
         ("sending", ["--release"], 1),
+        ("running", ["--release"], 1),
+        ("running", ["--charge", "1"], 1),
         ("nobody's", ["--release"], 1),
     ],
 )

@@ -157,30 +157,20 @@ class LedgerMachine(RuleBasedStateMachine):
         number=NUMBERS,
         state=st.sampled_from((JobState.COMPLETED, JobState.COMPLETED, JobState.EXPIRED)),
         cost=st.one_of(st.none(), AMOUNTS),
-        vendor_id=st.sampled_from((None, "vendor-3")),
-        only_from=st.sampled_from((None, None, *JobState)),
+        limits=st.fixed_dictionaries(
+            {
+                "upstream_id": st.sampled_from((None, "vendor-3")),
+                "only_from": st.sampled_from((None, None, *JobState)),
+            }
+        ),
         result=RESULTS,
     )
     def settle(
-        self,
-        number: int,
-        state: ChargedState,
-        cost: int | None,
-        vendor_id: str | None,
-        only_from: JobState | None,
-        result: StoredResult | None,
+        self, number: int, state: ChargedState, cost: int | None, limits: dict[str, Any], result: StoredResult | None
     ) -> None:
         """Charge what the vendor reports, be it nothing or more than the hold."""
         job = self.pick(number, *OPEN).job_id
-        charge = Settlement(
-            tenant=TENANT,
-            job_id=job,
-            state=state,
-            cost=cost,
-            upstream_id=vendor_id,
-            result=result,
-            only_from=only_from,
-        )
+        charge = Settlement(tenant=TENANT, job_id=job, state=state, cost=cost, result=result, **limits)
         self.pair.write(lambda ledger: ledger.settle(charge))
 
     @rule(

@@ -190,18 +190,6 @@ async def test_a_history_that_failed_once(desk: Desk) -> None:
     assert await desk.states(job) == [(JobState.REJECTED, None)]
 
 
-async def test_policy_ends_no_job_that_was_adopted_meanwhile(desk: Desk) -> None:
-    """What a slow look decides about an UNKNOWN job does not end one that another process has found since."""
-    job = await desk.doubted()
-    desk.books.failure = UpstreamInvalidResponse("maintenance")
-    await desk.at(900)
-    desk.books.meanwhile = lambda: desk.store.ledger.adopt(job.tenant, job.id, "v1")
-    await desk.at(1100)
-    assert await desk.states(job) == [(JobState.ACCEPTED, "v1")]
-    assert await desk.money() == (0, CREDIT)
-    assert desk.alerts() == []
-
-
 async def test_a_late_failure_alone_charges_nothing(desk: Desk) -> None:
     """A look that fails when time is up is made again before policy decides."""
     job = await desk.doubted()

@@ -207,7 +207,10 @@ class ServiceMachine(RuleBasedStateMachine):
         """Have an operator end a job, if it may be ended."""
         admin = self.world.admin
         with suppress(Refused):
-            self.world.do(admin.release(job.id, "so") if cost is None else admin.charge(job.id, cost, "so"))
+            if cost is None:
+                self.world.do(admin.release(job.id, "so", running=True))
+            else:
+                self.world.do(admin.charge(job.id, cost, "so", running=True))
 
     @rule(process=PROCESSES, plan=TWINS)
     def a_first_look_is_late(self, process: int, plan: Plan) -> None:

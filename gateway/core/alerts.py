@@ -16,6 +16,7 @@ AlertName = Literal[
     "job.released",
     "job.result_lost",
     "job.settle_failed",
+    "job.taken_late",
     "job.unknown",
     "outbox.dropped",
     "reconcile.drift",

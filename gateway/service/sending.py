@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
+from gateway.core.alerts import AlertName
 from gateway.core.events import Alert
 from gateway.core.failure import describe
 from gateway.core.faultpoints import NO_FAULTS, FaultPoint, FaultPoints
@@ -169,13 +170,19 @@ class Sending:
         return rejected(judge(against), decision.quota)
 
     def mind_loss(self, job: Job, upstream_id: str | None, done: Finished) -> Finished:
-        """Tell of a job that the vendor took and the store no longer knows: it lost its last writes, hold included.
+        """Tell of a job that the vendor took, and the ledger knows nothing of that: its id is here and nowhere else.
 
-        The vendor's id is here and nowhere else, and may be too young a loss for `StoreWatch` to see.
+        Either the store lost its last writes, hold included, which may be too young a loss for `StoreWatch` to see; or
+        the job was given up on, and ended, before this answer came.
         """
-        if done.job is None:
-            detail = "Redis lost this job's record; the vendor runs and bills it: run `gateway reconcile`"
-            self.sink(Alert.of(replace(job, upstream_id=upstream_id), "job.record_lost", detail))
+        known, detail = done.job, "Redis lost this job's record"
+        event: AlertName = "job.record_lost"
+        if known is not None:
+            if done.changed or not known.state.terminal or upstream_id in {None, known.upstream_id}:
+                return done
+            event, detail = "job.taken_late", f"it was ended as {known.state} before the vendor's answer came"
+        told = f"{detail}; the vendor runs and bills it: run `gateway reconcile`"
+        self.sink(Alert.of(replace(job, upstream_id=upstream_id), event, told))
         return done
 
     async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected | Submitted:

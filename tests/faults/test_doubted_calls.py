@@ -20,7 +20,7 @@ PATH: Final = "/v1/faceswap-v2"
 
 async def _doubted_while_it_runs(gateway: Gateway) -> tuple[asyncio.Task[httpx.Response], Job]:
     """Make a call, and have it given up on as if its process were dead, while the vendor has it."""
-    gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("sync",), after=True, delay_s=1, times=1))
+    gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("sync",), after=True, delay_s=5, times=1))
     calling = asyncio.create_task(gateway.post(PATH))
     await eventually(lambda: _reached(gateway))
     (job_id,) = await gateway.store.client.hkeys(keys.sending(TENANT))

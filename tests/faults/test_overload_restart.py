@@ -113,7 +113,7 @@ async def test_r10_sigterm_mid_submit(tmp_path: Path) -> None:
     """SIGTERM while submits are under way: unready, each is answered and on record, no new ones; exit 0, no Valkey."""
     async with running(SandboxSettings(api_keys=(KEY,), time_scale=600)) as vendor:
         key = await tenant_key(tmp_path)
-        vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=2))
+        vendor.sandbox.faults.add(Fault(action="delay", on=("submit",), delay_s=6))
         async with command("serve", **serve_env(vendor, tmp_path)) as process:
             started = json.loads(await line_with(process, r'(.*"gateway.started".*)'))
             url, readyz = started["url"], f"http://127.0.0.1:{started['ops_port']}/readyz"

@@ -88,7 +88,7 @@ async def test_r17_failed_twice_and_out_of_order(redis_url: str) -> None:
         faults.replace([Fault(action="regress", on=("status",))])
         await polled(gateway, job_id)
         assert await processing()
-        faults.replace([Fault(action="delay", on=("status",), delay_s=3, after=True)])
+        faults.replace([Fault(action="delay", on=("status",), delay_s=10, after=True)])
         gateway.end_all("blocked")
         await polled(gateway, job_id, 2)  # at the same time: each answer takes longer than the other's question
         assert (await gateway.ended(job_id)).state is JobState.FAILED

@@ -162,7 +162,7 @@ async def test_r35_an_older_snapshot(tmp_path: Path) -> None:
 async def test_r35_a_record_that_was_lost_while_its_job_was_sent(redis_url: str, route: str) -> None:
     """A job that the vendor takes, and the store no longer knows, is told with the vendor's id; a submit gets 504."""
     async with gateway_on(redis_url) as gateway:
-        gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("submit", "sync"), after=True, delay_s=1, times=1))
+        gateway.vendor.sandbox.faults.add(Fault(action="delay", on=("submit", "sync"), after=True, delay_s=5, times=1))
         answer = asyncio.create_task(gateway.post(f"/{route}/flux-2-pro"))
         await eventually(lambda: sent(gateway))
         client = gateway.store.client

@@ -193,7 +193,7 @@ async def test_r22_a_script_that_never_ends(redis_url: str) -> None:
 async def test_r23_redis_dies_after_the_vendor_accepted(redis_url: str) -> None:
     """The answer is 504 with the job's id; it is recorded as soon as Redis is back, and is the same job to a replay."""
     async with behind_a_proxy(redis_url) as (gateway, proxy):
-        gateway.vendor.sandbox.faults.add(VendorFault(action="delay", on=("submit",), after=True, delay_s=1.5))
+        gateway.vendor.sandbox.faults.add(VendorFault(action="delay", on=("submit",), after=True, delay_s=5))
         submit = asyncio.create_task(gateway.post(idempotency_key="mine"))
         await eventually(lambda: _accepted(gateway))
         proxy.fault = Fault.CUT

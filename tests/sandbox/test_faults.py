@@ -49,7 +49,7 @@ async def test_hang_ends_with_the_client_or_the_server(vendor: Running, after: b
     vendor.sandbox.faults.add(Fault(action="hang", after=after))
     async with httpx.AsyncClient(base_url=vendor.url, headers={"x-api-key": KEY}, trust_env=False) as http:
         with pytest.raises(httpx.ReadTimeout):
-            await http.post(f"/v2/{KLING}", json=BODY, timeout=0.2)
+            await http.post(f"/v2/{KLING}", json=BODY, timeout=httpx.Timeout(30, read=1))
         assert len(vendor.sandbox.jobs) == accepted
         waiting = asyncio.create_task(http.get("/v1/get-user-credits", timeout=30))
         while len(vendor.sandbox.calls) < 2:  # noqa: ASYNC110  # the sandbox has no event for "a call arrived"
@@ -156,7 +156,7 @@ async def test_delay(vendor: Running, http: httpx.AsyncClient) -> None:
     """A delay after acceptance makes the client give up on a job that exists."""
     vendor.sandbox.faults.add(Fault(action="delay", delay_s=30, after=True, times=1))
     with pytest.raises(httpx.ReadTimeout):
-        await http.post(f"/v2/{KLING}", json=BODY, timeout=0.2)
+        await http.post(f"/v2/{KLING}", json=BODY, timeout=httpx.Timeout(30, read=1))
     assert len(vendor.sandbox.jobs) == 1
 
 

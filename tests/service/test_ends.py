@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
 from support.memory_vendor import Plan
 from support.memory_world import ROUND, World
 
-from gateway.core.events import JobEnded
-from gateway.core.job import JobState
+from gateway.core.events import Alert, JobEnded
+from gateway.core.job import JobKind, JobState
 from gateway.core.policy import Policy
 
 
@@ -22,5 +23,27 @@ def test_the_end_of_a_job_is_told_once() -> None:
         assert [job.state for job in world.jobs()] == [JobState.REJECTED]
         world.release(0)
         assert len([event for event in world.events if isinstance(event, JobEnded)]) == 1
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_a_job_that_the_vendor_takes_after_all(kind: JobKind) -> None:
+    """An answer that comes when the job has been released, for want of any trace, is told with the vendor's id."""
+    world = World(Policy(unknown_after_s=15), budget=1000, slots=9)
+    try:
+        world.vendor.plans = deque([Plan(parked=True, listed_s=600)])
+        world.ask(world.processes[0], "one", kind, None)
+        for _ in range(4):
+            world.pass_time(10)
+            world.work(world.processes[1], *ROUND)
+        assert [job.state for job in world.jobs()] == [JobState.REJECTED]
+        world.release(0)
+        [taken], late = (
+            world.vendor.jobs,
+            [e for e in world.events if isinstance(e, Alert) and e.event == "job.taken_late"],
+        )
+        assert [alert.upstream_id for alert in late] == [taken.id]
+        assert [job.state for job in world.jobs()] == [JobState.REJECTED]
     finally:
         world.close()

@@ -36,7 +36,7 @@ test: $(READY) $(TOOLS_READY) $(PROMTOOL) ## the whole suite, on real Valkey
 
 faults: $(READY) ## the crash matrix with 200 kills at each fault point, the other faults, and 10,000 random runs (FAULTS="-k sent")
 	$(BIN)/python -m pytest tests/faults -n 2 --kills 200 $(FAULTS)
-	FAULTS_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/test_machine.py
+	FAULTS_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/test_machine.py tests/contracts/test_ledger_machine.py
 
 chaos: $(READY) ## two processes, random kills and broken links for DURATION seconds; SEED repeats a run
 	$(BIN)/python -m pytest tests/faults/test_chaos.py -s --seed $(SEED) --seconds $(DURATION) $(FAULTS)

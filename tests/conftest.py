@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from redis.asyncio import Redis
 from support.gateway import TENANT, Gateway, eventually, gateway_on
 from support.ledger import counters, entries, replayed
 from support.valkey import valkey_cluster, valkey_server
 
 from gateway.store.connect import RedisClient, open_redis
+
+# The same examples each time, however long one takes; `make faults` draws others.
+settings.register_profile("repeatable", derandomize="FAULTS_EXAMPLES" not in os.environ, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

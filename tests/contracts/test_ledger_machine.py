@@ -207,7 +207,6 @@ def test_the_scripts_agree_with_the_ledger_in_memory(valkey_url: str) -> None:
         settings=settings(
             max_examples=80,
             stateful_step_count=40,
-            deadline=None,
             phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -119,10 +119,11 @@ class Caller:
         """Start a job in every way at once."""
         await asyncio.gather(*(self.one(way) for way in WAYS))
 
-    async def one(self, way: RouteKind) -> None:
-        """Start a job in one way, with a webhook, or upload an asset."""
+    async def one(self, way: RouteKind) -> bool:
+        """Start a job in one way, with a webhook, or upload an asset; tell whether it was taken."""
         path, body = WAYS[way]
-        await self.call("POST", path, body, x_webhook_url=self._hook)
+        answer = await self.call("POST", path, body, x_webhook_url=self._hook)
+        return answer is not None and answer.is_success
 
     async def mistakes(self) -> None:
         """Make the mistakes that callers make."""
@@ -162,6 +163,7 @@ async def test_no_secret_leaves_the_process(redis_url: str, tmp_path: Path) -> N
         await asyncio.gather(*(caller.call("POST", f"/v2/{model}", {"prompt": PROMPT}) for model in [KLING, *MODELS]))
         await caller.mistakes()
         await eventually(lambda: _met(fleet, member, receiver), WITHIN_S)
+        await eventually(lambda: caller.one("submit"), WITHIN_S)  # the limit that a poll has met is over
         for fault in [*ANSWERED, LIMITED]:  # the limit last: no job is sent for a while after it
             for way in WAYS:
                 board.replace([fault.model_copy(update={"on": (way,)})])

@@ -267,8 +267,6 @@ def test_whatever_happens_no_job_is_lost_or_paid_twice() -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
-            derandomize="FAULTS_EXAMPLES" not in os.environ,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -41,7 +41,7 @@ async def credential(store: Store) -> Credential:
     return await store.caller(webhook_url=HOOK, webhook_hosts=("own.example.com:8443",))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(allowed=st.lists(patterns, max_size=3), url=urls)
 @example(allowed=["*.example.com"], url="https://example.com/")
 @example(allowed=["*.com"], url="https://xcom/")

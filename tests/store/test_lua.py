@@ -48,7 +48,7 @@ def lua_windows(server: Redis, *moments: datetime) -> list[list[str]]:
     return [[name.decode() for name in names] for names in reply]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(moment=MOMENTS)
 @example(moment=datetime(2000, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC))
 @example(moment=datetime(2100, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC))
@@ -58,7 +58,7 @@ def test_the_calendar_of_the_scripts_is_pythons(server: Redis, moment: datetime)
     assert lua_windows(server, moment) == [window_ids(moment)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(moment=MOMENTS)
 def test_a_window_ends_where_the_next_one_begins(server: Redis, moment: datetime) -> None:
     """The end that tenants are told is the first moment of the scripts' next window."""
@@ -69,7 +69,7 @@ def test_a_window_ends_where_the_next_one_begins(server: Redis, moment: datetime
         assert now[at] == last[at] != after[at]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(patterns=PATTERNS, model=MODELS)
 @example(patterns=["kling-2.6-*"], model="kling-2x6-a")
 @example(patterns=["a.b"], model="aab")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from structlog.typing import FilteringBoundLogger
 from support import events
 
@@ -129,7 +129,6 @@ def test_the_level_says_how_bad_it_is(event: Event, level: str) -> None:
     assert json.loads(written_for(event))["level"] == level
 
 
-@settings(deadline=None)  # each example runs a thread
 @given(events.mixed_runs)
 def test_no_value_breaks_a_line(run: list[Event]) -> None:
     """Whatever stands in a value, each event is one line, valid JSON, without a character that a terminal obeys."""
@@ -139,7 +138,6 @@ def test_no_value_breaks_a_line(run: list[Event]) -> None:
     assert not UNSAFE.search(text)
 
 
-@settings(deadline=None)  # each example runs a thread
 @given(events.mixed_runs)
 def test_the_short_way_writes_the_same(run: list[Event]) -> None:
     """A line that goes past structlog's processors is the one that they would have made."""
@@ -150,7 +148,6 @@ def test_the_short_way_writes_the_same(run: list[Event]) -> None:
     assert short == long
 
 
-@settings(deadline=None)  # each example runs a thread
 @given(events.text)
 def test_json_carries_values_unchanged(value: str) -> None:
     """A value reads back as it was; only what is no text at all (a lone surrogate) is written escaped."""
@@ -159,7 +156,6 @@ def test_json_carries_values_unchanged(value: str) -> None:
     assert read == (value or "-") if valid else "\\u" in read.lower()
 
 
-@settings(deadline=None)  # each example runs a thread
 @given(events.mixed_runs)
 def test_a_terminal_is_not_steered_by_values(run: list[Event]) -> None:
     """On a terminal too each event is one line, and the only escape sequences are our own colours."""

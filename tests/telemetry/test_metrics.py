@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from support import events
 from support.scrape import Series, parsed, total
 from support.series import ended
@@ -33,7 +33,6 @@ def catalogue(model: str) -> bool:
     return model in {"flux-2-pro", "kling-2.6"}
 
 
-@settings(deadline=None)  # each example runs a thread
 @given(events.mixed_runs)
 def test_logs_and_metrics_agree(run: list[Event]) -> None:
     """Over any run the log lines of each kind, tenant, outcome and amount add up to what the metrics say."""

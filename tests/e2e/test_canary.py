@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -125,6 +126,11 @@ class Caller:
         answer = await self.call("POST", path, body, x_webhook_url=self._hook)
         return answer is not None and answer.is_success
 
+    async def started(self, model: str) -> bool:
+        """Start a job of a model; tell whether it was taken."""
+        answer = await self.call("POST", f"/v2/{model}", {"prompt": PROMPT})
+        return answer is not None and answer.is_success
+
     async def mistakes(self) -> None:
         """Make the mistakes that callers make."""
         for wrong in ({"prompt": [PROMPT]}, [PROMPT], {"image_url": f"file:///{PROMPT}"}, {PROMPT: PROMPT}):
@@ -159,8 +165,10 @@ async def test_no_secret_leaves_the_process(redis_url: str, tmp_path: Path) -> N
         board, caller = fleet.vendor.sandbox.faults, Caller(fleet, member, receiver)
         for _ in range(6):  # the faults of the process itself
             await caller.start()
-        board.replace([FAILS, *AT_POLLS])
-        await asyncio.gather(*(caller.call("POST", f"/v2/{model}", {"prompt": PROMPT}) for model in [KLING, *MODELS]))
+        board.replace([FAILS])
+        await eventually(lambda: caller.one("submit"), WITHIN_S)
+        board.replace(AT_POLLS)
+        await asyncio.gather(*(eventually(partial(caller.started, model), WITHIN_S) for model in MODELS))
         await caller.mistakes()
         await eventually(lambda: _met(fleet, member, receiver), WITHIN_S)
         await eventually(lambda: caller.one("submit"), WITHIN_S)  # the limit that a poll has met is over

@@ -16,7 +16,8 @@ from gateway.service.export import PAGE, Entries
 
 MAX_DAYS: Final = 31
 DAYS_AT_ONCE: Final = 5
-"""With the days around them a week: one reading of the history, and all of it that is in memory at a time."""
+"""With the days around them a week: one reading of the history, two where it lacks something, and all of it that is in
+memory at a time."""
 ACTOR: Final = "operator:reconcile"
 _DAY_MS: Final = 86_400_000
 
@@ -124,10 +125,10 @@ class Reconciler:
 
     async def _compare(self, span: Span, rows: list[HistoryRow]) -> Sequence[Line]:
         ours = [job for tenant in await self._entries.tenants() for job in await self._booked(tenant, span)]
-        known = {row.request_id for row in rows}
+        known = {row.request_id for row in rows if row.status != "PENDING"}
         charged = {job.upstream_id for job in ours if job.charged and job.upstream_id and span.has_day(job.day)}
         if lacking := charged - known:
-            # They may have begun and ended while the vendor's side was read: it is read again for them.
+            # They may have begun, or ended, while the vendor's side was read: it is read again for them.
             again = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
             rows += (row for row in again if row.request_id in lacking)
         settled = {one.upstream_id for one in ours}

@@ -178,8 +178,8 @@ class Sending:
         known, detail = done.job, "Redis lost this job's record"
         event: AlertName = "job.record_lost"
         if known is not None:
-            if done.changed or not known.state.terminal or upstream_id in {None, known.upstream_id}:
-                return done
+            if done.changed or not known.state.terminal or upstream_id is None or known.upstream_id is not None:
+                return done  # equal jobs may have each other's ids: what both are charged is right
             event, detail = "job.taken_late", f"it was ended as {known.state} before the vendor's answer came"
         told = f"{detail}; the vendor runs and bills it: run `gateway reconcile`"
         self.sink(Alert.of(replace(job, upstream_id=upstream_id), event, told))

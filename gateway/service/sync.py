@@ -185,7 +185,8 @@ class SyncService:
             return await self._finisher.complete(job, said, actor="gateway")
         if not await doubts.claim(upstream_id, job):
             return done
-        return await self._finisher.complete(job, said, actor="gateway")
+        done = await self._finisher.complete(job, said, actor="gateway")
+        return self._sending.mind_loss(job, upstream_id, done)
 
 
 def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:

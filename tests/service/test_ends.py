@@ -47,3 +47,24 @@ def test_a_job_that_the_vendor_takes_after_all(kind: JobKind) -> None:
         assert [job.state for job in world.jobs()] == [JobState.REJECTED]
     finally:
         world.close()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_equal_jobs_that_have_each_others_ids_are_no_loss(kind: JobKind) -> None:
+    """Which of two equal jobs the adopter gives which id is not known; the late answers change nothing."""
+    world = World(Policy(unknown_after_s=120), budget=1000, slots=9)
+    try:
+        world.vendor.plans = deque([Plan(parked=True, runs_s=1), Plan(parked=True, runs_s=1)])
+        for _ in range(2):
+            world.ask(world.processes[0], "one", kind, None)
+        for _ in range(5):
+            world.pass_time(10)
+            world.work(world.processes[1], *ROUND)
+        assert {job.state for job in world.jobs()} == {JobState.COMPLETED}
+        theirs = {job.job_id: job.id for job in world.vendor.jobs}
+        assert any(theirs[job.id] != job.upstream_id for job in world.jobs())
+        for number in range(2):
+            world.release(number)
+        assert [event for event in world.events if isinstance(event, Alert) and event.event == "job.taken_late"] == []
+    finally:
+        world.close()

@@ -158,9 +158,16 @@ async def test_a_job_that_begins_and_ends_during_the_comparison(office: Office) 
         await office.job("new")
         office.billed("new", CREDIT)
 
-    office.bill.meanwhile = another
+    office.billed("running", None, "PENDING")
+
+    async def end() -> None:
+        await another()
+        await office.job("running")
+        office.bill.rows[1] = replace(office.bill.rows[1], status="COMPLETED", cost=CREDIT)
+
+    office.bill.meanwhile = end
     found = await office.compare()
-    assert {line.upstream_id: line.kind for line in found.lines} == {"old": "matched", "new": "matched"}
+    assert {line.upstream_id: line.kind for line in found.lines} == dict.fromkeys(("old", "running", "new"), "matched")
     assert await office.reconciler.adjust(found.lines) == 0
 
 

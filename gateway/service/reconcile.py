@@ -112,7 +112,7 @@ class Reconciler:
             # The vendor's side first: what ends meanwhile is then on ours.
             rows = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
             shown = shown or bool(rows)
-            for line in await self._compare(span, list(rows)):
+            for line in await self._compare(span, rows):
                 if line.created_ms is None and not line.job_id:
                     timeless[line.upstream_id] = line
                 else:
@@ -123,14 +123,14 @@ class Reconciler:
         lines += [line for name, line in timeless.items() if name not in told]
         return Reconciliation(first, last, lines)
 
-    async def _compare(self, span: Span, rows: list[HistoryRow]) -> Sequence[Line]:
+    async def _compare(self, span: Span, rows: Sequence[HistoryRow]) -> Sequence[Line]:
         ours = [job for tenant in await self._entries.tenants() for job in await self._booked(tenant, span)]
         known = {row.request_id for row in rows if row.status != "PENDING"}
         charged = {job.upstream_id for job in ours if job.charged and job.upstream_id and span.has_day(job.day)}
         if lacking := charged - known:
             # They may have begun, or ended, while the vendor's side was read: it is read again for them.
             again = await self._statement.statement(first_ms=span.first_ms, end_ms=span.end_ms)
-            rows += (row for row in again if row.request_id in lacking)
+            rows = [*rows, *(row for row in again if row.request_id in lacking)]
         settled = {one.upstream_id for one in ours}
         owned = await self._owned([row for row in rows if row.request_id not in settled])
         return compare(ours, rows, owned, span)

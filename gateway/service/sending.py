@@ -175,15 +175,18 @@ class Sending:
         Either the store lost its last writes, hold included, which may be too young a loss for `StoreWatch` to see; or
         the job was given up on, and ended, before this answer came.
         """
-        known, detail = done.job, "Redis lost this job's record"
-        event: AlertName = "job.record_lost"
-        if known is not None:
-            if done.changed or not known.state.terminal or upstream_id is None or known.upstream_id is not None:
-                return done  # equal jobs may have each other's ids: what both are charged is right
-            event, detail = "job.taken_late", f"it was ended as {known.state} before the vendor's answer came"
+        known = done.job
+        if known is None:
+            self._tell_loss(job, upstream_id, "job.record_lost", "Redis lost this job's record")
+        elif known.state.terminal and not done.changed and known.upstream_id is None and upstream_id is not None:
+            # One that has an id may have that of an equal job: what both are charged is right.
+            detail = f"it was ended as {known.state} before the vendor's answer came"
+            self._tell_loss(job, upstream_id, "job.taken_late", detail)
+        return done
+
+    def _tell_loss(self, job: Job, upstream_id: str | None, event: AlertName, detail: str) -> None:
         told = f"{detail}; the vendor runs and bills it: run `gateway reconcile`"
         self.sink(Alert.of(replace(job, upstream_id=upstream_id), event, told))
-        return done
 
     async def _reject(self, admitted: Admitted, verdict: Verdict, forget: str | None) -> Rejected | Submitted:
         """Release the hold of a job that the vendor did not take.

@@ -178,15 +178,11 @@ class SyncService:
         Where an equal job has claimed it, this one stays UNKNOWN and ends by the other's row.
         """
         done = await self._finisher.complete(job, said, actor="gateway", only_from=JobState.SENDING)
-        if done.job is None or done.job.state is not JobState.UNKNOWN:
-            return self._sending.mind_loss(job, job.upstream_id, done)
-        doubts, upstream_id = self._sending.doubts, job.upstream_id
-        if upstream_id is None:
-            return await self._finisher.complete(job, said, actor="gateway")
-        if not await doubts.claim(upstream_id, job):
-            return done
-        done = await self._finisher.complete(job, said, actor="gateway")
-        return self._sending.mind_loss(job, upstream_id, done)
+        if done.job is not None and done.job.state is JobState.UNKNOWN:
+            if job.upstream_id is not None and not await self._sending.doubts.claim(job.upstream_id, job):
+                return done
+            done = await self._finisher.complete(job, said, actor="gateway")
+        return self._sending.mind_loss(job, job.upstream_id, done)
 
 
 def _with_balance(headers: Mapping[str, str], admitted: Admitted) -> dict[str, str]:

@@ -123,12 +123,14 @@ class Caller:
     async def one(self, way: RouteKind) -> bool:
         """Start a job in one way, with a webhook, or upload an asset; tell whether it was taken."""
         path, body = WAYS[way]
-        answer = await self.call("POST", path, body, x_webhook_url=self._hook)
-        return answer is not None and answer.is_success
+        return await self._taken(path, body, x_webhook_url=self._hook)
 
     async def started(self, model: str) -> bool:
         """Start a job of a model; tell whether it was taken."""
-        answer = await self.call("POST", f"/v2/{model}", {"prompt": PROMPT})
+        return await self._taken(f"/v2/{model}", {"prompt": PROMPT})
+
+    async def _taken(self, path: str, body: object, **headers: str) -> bool:
+        answer = await self.call("POST", path, body, **headers)
         return answer is not None and answer.is_success
 
     async def mistakes(self) -> None:

@@ -14,6 +14,7 @@ import segmind
 from support.fleet import Fleet, fleet_on
 from support.gateway import TENANT, eventually, nano
 from support.ledger import counters, entries, replayed
+from support.scrape import Series
 from support.vendor import KLING
 
 from gateway.core.job import JobState
@@ -62,14 +63,13 @@ async def test_the_tracker_is_seen_in_the_metrics(fleet: Fleet) -> None:
     await fleet.submit(0, member)
     await fleet.all_ended()
 
-    async def counted() -> dict[str, str] | None:
-        text = (await fleet.http.get(f"{member.ops_url}/metrics")).text
-        samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return samples if float(samples["gateway_tracker_lag_seconds_count"]) == member.polls() else None
+    async def counted() -> Series | None:
+        samples = await fleet.scraped(member)
+        return samples if samples["gateway_tracker_lag_seconds_count", frozenset()] == member.polls() else None
 
     samples = await eventually(counted)  # the log is written a moment later
-    assert float(samples["gateway_tracker_due_jobs"]) == 0
-    assert 'gateway_jobs{state="ACCEPTED"}' in samples
+    assert samples["gateway_tracker_due_jobs", frozenset()] == 0
+    assert ("gateway_jobs", frozenset({("state", "ACCEPTED")})) in samples
 
 
 async def test_every_client_disappears(fleet: Fleet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 import pytest
 from support.gateway import Gateway, eventually, gateway_on
 
@@ -49,7 +48,7 @@ async def test_r31_settlement_goes_on_while_all_submits_are_refused(
 
         await eventually(well)
         gateway.end_all()
-        await eventually(lambda: counted(gateway.ops_url, answers))
+        await eventually(lambda: counted(gateway, answers))
         await eventually(lambda: logged(gateway, answers))
 
 
@@ -59,12 +58,9 @@ async def logged(gateway: Gateway, answers: list[int]) -> bool:
     return sum(int(line["submits"]) for line in told) >= answers.count(503)
 
 
-async def counted(ops_url: str, answers: list[int]) -> bool:
+async def counted(gateway: Gateway, answers: list[int]) -> bool:
     """Tell whether the metrics have every refusal."""
-    async with httpx.AsyncClient(trust_env=False) as http:
-        text = (await http.get(f"{ops_url}/metrics")).text
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    return float(lines.get('gateway_shed_requests_total{kind="submit"}', 0)) >= answers.count(503)
+    return await gateway.metric("gateway_shed_requests_total", kind="submit") >= answers.count(503)
 
 
 async def test_r31_bodies_are_bounded_in_bytes(redis_url: str) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from support.fleet import Fleet, Member, fleet_on, runs
 from support.gateway import DEADLINE_S, eventually
+from support.scrape import total
 from support.vendor import KLING
 
 from gateway.cli.workers import pause_s
@@ -33,9 +34,7 @@ def workers(member: Member) -> list[int]:
 
 async def counted(fleet: Fleet, member: Member) -> float:
     """Return how many requests the metrics have counted."""
-    text = (await fleet.http.get(f"{member.ops_url}/metrics")).text
-    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("gateway_http_requests_total{")]
-    return sum(float(value) for _, value in lines)
+    return total(await fleet.scraped(member), "gateway_http_requests_total")
 
 
 async def ask(member: Member, key: str, times: int) -> list[int]:

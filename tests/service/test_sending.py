@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Final
 
 import orjson
@@ -24,9 +25,8 @@ KINDS: Final = pytest.mark.parametrize("prompt", ["async", "sync"])
 @pytest.fixture
 def world() -> Iterator[World]:
     """Give two processes and a vendor, in memory."""
-    world = World(Policy(), budget=1000, slots=9)
-    yield world
-    world.close()
+    with closing(World(Policy(), budget=1000, slots=9)) as world:
+        yield world
 
 
 def request(world: World) -> JobRequest:
@@ -103,10 +103,8 @@ def test_a_job_that_was_ended_meanwhile_is_never_sent(world: World, prompt: str,
 @pytest.mark.parametrize("store", ["there", "away"])
 def test_an_answer_that_can_not_be_recorded(store: str) -> None:
     """By a mistake of ours: the job is UNKNOWN at once, with its vendor's id in the alert, and is found and kept."""
-    world = World(
-        Policy(), budget=1000, slots=9, faults=parse_faults(f"submit.answered:{1 if store == 'there' else 2}:raise")
-    )
-    try:
+    faults = parse_faults(f"submit.answered:{1 if store == 'there' else 2}:raise")
+    with closing(World(Policy(), budget=1000, slots=9, faults=faults)) as world:
         process = world.processes[0]
         if store == "away":
             process.border.arm(SENDING + 1, "refuse")  # recorded by the second attempt, which makes the mistake
@@ -124,8 +122,6 @@ def test_an_answer_that_can_not_be_recorded(store: str) -> None:
         world.work(process, "adopt")
         ((adopted),) = world.jobs()
         assert (adopted.state, adopted.upstream_id) == (JobState.ACCEPTED, made.id)
-    finally:
-        world.close()
 
 
 def test_a_shorter_search_leaves_less_time(world: World) -> None:

@@ -10,14 +10,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
-from support.clients import opened
+from support.clients import opened, scripts_on
 from support.ledger import Store, admission, open_store
 
 from gateway.core.job import JobState
 from gateway.core.movements import Admitted, Reading, Settlement, StoredResult
 from gateway.core.tenant import Credential
 from gateway.errors import StoreUnavailable
-from gateway.store.scripts import Script, Scripts
+from gateway.store.scripts import Script
 
 CHUNK_BYTES: Final = 65_536
 HELD_FROM_BYTES: Final = 8 * CHUNK_BYTES
@@ -110,7 +110,7 @@ async def test_a_large_result_may_take_its_time_in_a_cluster(cluster_url: str) -
     """The time-out that admission has in a cluster is not that of a large result; an admission keeps its own."""
     slow = Script("slow", "local from = os.clock() while os.clock() < from + 0.4 do end return KEYS[1]")
     async with opened(cluster_url, read_timeout_s=0.1) as client:
-        scripts = Scripts(client, deadline_s=20)
+        scripts = scripts_on(client)
         with pytest.raises(StoreUnavailable):
             await scripts.run(slow, ["{team}"], [])
         assert await scripts.run_bulk(slow, ["{team}"], []) == b"{team}"

@@ -9,10 +9,10 @@ import pytest
 from redis import Redis
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
-from support.clients import opened
+from support.clients import opened, scripts_on
 from support.valkey import HOST, client_of, command
 
-from gateway.store.scripts import Script, Scripts
+from gateway.store.scripts import Script
 
 COUNT = Script("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -39,7 +39,7 @@ def moving_slot(url: str, key: str) -> Iterator[tuple[Redis, Redis]]:
 async def test_redirects_of_a_cluster_are_followed(cluster_url: str) -> None:
     """While a slot moves (ASK) and after it has moved (MOVED) calls reach its new owner, on any of the connections."""
     async with opened(cluster_url) as client:
-        scripts = Scripts(client, deadline_s=20)
+        scripts = scripts_on(client)
         with moving_slot(cluster_url, "{moving}") as (owner, taker):
             # Two connections to each node: ASKING and the command that follows must share one.
             await asyncio.gather(*(client.ping(target_nodes=RedisCluster.PRIMARIES) for _ in range(2)))
@@ -60,11 +60,11 @@ async def test_a_node_that_joined_later_is_found(cluster_url: str) -> None:
         with moving_slot(cluster_url, "{moving}") as (_, taker):
             port = taker.connection_pool.connection_kwargs["port"]
             await client.nodes_manager.nodes_cache.pop(f"{HOST}:{port}").disconnect()
-            assert await Scripts(client, deadline_s=20).run(COUNT, ["{moving}"], [1]) == 1
+            assert await scripts_on(client).run(COUNT, ["{moving}"], [1]) == 1
 
 
 async def test_keys_of_two_slots_are_a_mistake_of_ours(cluster_url: str) -> None:
     """A call whose keys do not share a slot is not taken for an outage."""
     async with opened(cluster_url) as client:
         with pytest.raises(Exception, match="to the same slot"):
-            await Scripts(client, deadline_s=20).run(COUNT, ["a", "b"], [1])
+            await scripts_on(client).run(COUNT, ["a", "b"], [1])

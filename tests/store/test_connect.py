@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
-from support.clients import opened
+from support.clients import opened, scripts_on
 from support.proxy import Fault, Proxy, tcp_proxy
 from support.valkey import HOST, free_port, valkey_sentinel, valkey_server
 
@@ -51,7 +51,7 @@ def any_url(request: pytest.FixtureRequest) -> str:
 async def test_one_script_runs_on_every_kind_of_store(any_url: str) -> None:
     """The same script and keys work on one server, on a cluster and through a sentinel; replies stay bytes."""
     async with opened(any_url) as client:
-        scripts = Scripts(client, deadline_s=20)
+        scripts = scripts_on(client)
         await client.delete("{team}:n")
         assert await scripts.run(COUNT, ["{team}:n"], [2]) == 2
         assert await scripts.run(COUNT, [b"{team}:n"], [b"3"]) == 5
@@ -85,26 +85,26 @@ async def test_a_store_that_hangs_is_reported_by_the_deadline(proxy: Proxy) -> N
         with pytest.raises(StoreUnavailable, match=r"no (answer|reply) in time"):
             await Scripts(client, deadline_s=0.1).run(COUNT, ["n"], [1])
         proxy.fault = Fault.NONE
-        assert await Scripts(client, deadline_s=20).run(COUNT, ["n"], [1]) == 1
+        assert await scripts_on(client).run(COUNT, ["n"], [1]) == 1
 
 
 async def test_the_client_recovers_when_the_server_is_back(tmp_path: Path) -> None:
     """After a restart of the server the first call finds it, with no call in between to notice."""
     with valkey_server(tmp_path) as url:
         async with opened(url) as client:
-            assert await Scripts(client, deadline_s=20).run(COUNT, ["n"], [1]) == 1
+            assert await scripts_on(client).run(COUNT, ["n"], [1]) == 1
     async with opened(url) as client:
         with valkey_server(tmp_path, port=urlsplit(url).port):
-            assert await Scripts(client, deadline_s=20).run(COUNT, ["n"], [1]) == 2
+            assert await scripts_on(client).run(COUNT, ["n"], [1]) == 2
 
 
 async def test_flushed_scripts_are_loaded_again(any_url: str) -> None:
     """SCRIPT FLUSH, or a server restarted without its scripts, costs a round trip and loses no call."""
     async with opened(any_url) as client:
         await client.delete("{team}:n")
-        await Scripts(client, deadline_s=20).run(COUNT, ["{team}:n"], [1])
+        await scripts_on(client).run(COUNT, ["{team}:n"], [1])
         await client.script_flush()
-        assert await Scripts(client, deadline_s=20).run(COUNT, ["{team}:n"], [1]) == 2
+        assert await scripts_on(client).run(COUNT, ["{team}:n"], [1]) == 2
 
 
 async def test_callers_queue_in_order(redis_url: str) -> None:
@@ -153,7 +153,7 @@ async def test_cancelled_calls_leave_no_connection_behind(redis_url: str) -> Non
 async def test_an_error_of_a_script_is_not_an_outage(redis: RedisClient) -> None:
     """An error reply that a script makes comes through as itself, since it is a mistake of ours."""
     with pytest.raises(ResponseError, match="bad argument"):
-        await Scripts(redis, deadline_s=20).run(Script("bad", "return redis.error_reply('ERR bad argument')"), [], [])
+        await scripts_on(redis).run(Script("bad", "return redis.error_reply('ERR bad argument')"), [], [])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_a_server_that_refuses_is_an_outage(redis_url: str, refusal: str) 
     refuse = Script("refuse", "return redis.error_reply(ARGV[1])")
     async with opened(redis_url) as client:
         with pytest.raises(StoreUnavailable):
-            await Scripts(client, deadline_s=20).run(refuse, [], [refusal])
+            await scripts_on(client).run(refuse, [], [refusal])
         with pytest.raises(StoreUnavailable), store_errors():
             await client.eval(refuse.source, 0, refusal)
         pipeline = client.pipeline(transaction=False)
@@ -194,7 +194,7 @@ async def test_a_server_that_refuses_is_an_outage(redis_url: str, refusal: str) 
 async def test_a_mistake_is_not_an_outage(redis: RedisClient, mistake: str) -> None:
     """What only looks like a state of the server stays what it is."""
     with pytest.raises(ResponseError):
-        await Scripts(redis, deadline_s=20).run(Script("err", "return redis.error_reply(ARGV[1])"), [], [mistake])
+        await scripts_on(redis).run(Script("err", "return redis.error_reply(ARGV[1])"), [], [mistake])
 
 
 async def test_a_connection_leaves_a_server_that_is_no_primary(redis_url: str) -> None:
@@ -213,11 +213,11 @@ async def test_a_user_without_rights_is_an_outage(redis_url: str) -> None:
         await client.acl_setuser("weak", enabled=True, passwords=["+pw"], commands=["+ping"])
         try:
             with pytest.raises(StoreUnavailable, match=r"NOPERM|NoPermission"):
-                await Scripts(weak, deadline_s=20).run(COUNT, ["n"], [1])
+                await scripts_on(weak).run(COUNT, ["n"], [1])
         finally:
             await client.acl_deluser("weak")
         with pytest.raises(StoreUnavailable, match="Authentication"):
-            await Scripts(weak, deadline_s=20).run(COUNT, ["n"], [1])
+            await scripts_on(weak).run(COUNT, ["n"], [1])
 
 
 def test_scripts_are_read_with_their_prelude(tmp_path: Path) -> None:

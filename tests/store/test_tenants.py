@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 from redis.utils import str_if_bytes
+from support.clients import scripts_on
 from support.ledger import CLOCK_START_US, CREDIT, Store, set_clock
 
 from gateway.catalogue import ModelOverride
@@ -19,7 +20,7 @@ from gateway.service.tenants import TenantAdmin
 from gateway.store import keys
 from gateway.store.connect import open_redis
 from gateway.store.documents import rules_from_json, tenant_from_json, tenant_to_json
-from gateway.store.scripts import Scripts, load_scripts
+from gateway.store.scripts import load_scripts
 from gateway.store.tenants import RedisTenants
 
 FULL = TenantPolicy(
@@ -272,7 +273,7 @@ async def test_a_store_that_does_not_answer_is_unavailable() -> None:
     client = open_redis(
         "redis://127.0.0.1:1/0", connect_timeout_s=0.5, read_timeout_s=0.5, max_connections=1, pool_wait_s=0.5
     )
-    tenants = RedisTenants(client, Scripts(client, deadline_s=20), load_scripts())
+    tenants = RedisTenants(client, scripts_on(client), load_scripts())
     for work in (tenants.rules(), tenants.tenants(), tenants.put(FULL), tenants.keys("team"), tenants.remove("team")):
         with pytest.raises(StoreUnavailable):
             await work

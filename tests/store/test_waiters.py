@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
-from support.clients import opened
+from support.clients import opened, scripts_on
 from support.ledger import Store, admission
 from support.notifications import DEADLINE_S, listening
 from support.proxy import Fault, tcp_proxy
@@ -20,7 +20,7 @@ from gateway.core.tenant import Credential
 from gateway.store.epoch import EpochGuard
 from gateway.store.keys import JOB_CHANGES
 from gateway.store.ledger import RedisLedger
-from gateway.store.scripts import Scripts, load_scripts
+from gateway.store.scripts import load_scripts
 from gateway.store.waiters import RedisNotifications
 
 EITHER = pytest.mark.parametrize("store", ["single", "cluster"], indirect=True)
@@ -77,7 +77,7 @@ async def test_a_store_that_forbids_publishing_still_settles(store: Store, redis
     await store.client.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels")
     try:
         async with opened(redis_url.replace("redis://", "redis://mute:pw@")) as mute:
-            ledger = RedisLedger(Scripts(mute, deadline_s=20), load_scripts(), Policy, EpochGuard(mute))
+            ledger = RedisLedger(scripts_on(mute), load_scripts(), Policy, EpochGuard(mute))
             done = await ledger.settle(Settlement(tenant=TEAM, job_id=job_id, state=JobState.COMPLETED, cost=7))
             alerts, sink = _alerts()
             running = asyncio.create_task(RedisNotifications(mute, sink).run())

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.store.connect import RedisClient, open_redis
+from gateway.store.scripts import Scripts
 
 
 @asynccontextmanager
@@ -24,3 +25,8 @@ async def opened(
         yield client
     finally:
         await client.aclose()
+
+
+def scripts_on(client: RedisClient) -> Scripts:
+    """Give the scripts more time than a busy machine ever takes."""
+    return Scripts(client, deadline_s=20)

@@ -19,6 +19,7 @@ from support import skewed
 from support.gateway import DEADLINE_S, TENANT, eventually, scaled
 from support.ledger import Store, open_store
 from support.ports import UNLIMITED
+from support.scrape import Series, parsed
 from support.valkey import WATCHDOG
 from support.vendor import KEY, KLING
 
@@ -114,6 +115,10 @@ class Fleet:
         """Read what the tenant has spent and what is held, nanocredits."""
         total = (await self.store.jobs.windows(TENANT))[-1]
         return total.spent, total.held
+
+    async def scraped(self, member: Member) -> Series:
+        """Return every sample of a process's ops port."""
+        return parsed((await self.http.get(f"{member.ops_url}/metrics")).text)
 
     async def close(self) -> None:
         """End every process."""

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from redis.asyncio import RedisCluster
+from support.clients import scripts_on
 from support.ports import Ports, shift_times
 
 from gateway.core.audit import Difference
@@ -80,7 +81,7 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Connect the store's adapters to a server or a cluster until the block ends."""
     client = open_redis(url, connect_timeout_s=5, read_timeout_s=10, max_connections=64, pool_wait_s=10)
-    scripts, epoch = Scripts(client, deadline_s=20), EpochGuard(client)
+    scripts, epoch = scripts_on(client), EpochGuard(client)
     library, rules = library or load_scripts(), policy or Policy()
     try:
         yield kind(
@@ -234,7 +235,7 @@ async def audited(client: RedisClient, policy: Policy | None = None) -> Sequence
 
 def ledgers_of(client: RedisClient) -> RedisLedgers:
     """Open the ledgers for reading, in small pages."""
-    return RedisLedgers(client, Scripts(client, deadline_s=20), load_scripts(), page=100)
+    return RedisLedgers(client, scripts_on(client), load_scripts(), page=100)
 
 
 def replayed(ledger: Sequence[Mapping[str, str]]) -> dict[str, int]:

@@ -187,20 +187,18 @@ class MemoryLedger:
         """See `Ledger.settle`."""
         s, books = settlement, self._memory.books(settlement.tenant)
         job = books.jobs.get(s.job_id)
-        if job is not None and s.only_from is not None and job.state is not s.only_from:
+        if job is None or s.only_from not in {None, job.state}:
             return Finished(changed=False, job=job)
-        hold = books.jobs[s.job_id].hold if s.job_id in books.jobs else 0
-        cost = hold if s.cost is None else s.cost
-        known = books.jobs[s.job_id].upstream_id if s.job_id in books.jobs else None
+        cost = job.hold if s.cost is None else s.cost
         changes = {"cost": cost, "estimated": s.cost is None, "error": s.reason or None}
-        done = self._end(books, s.job_id, s.state, s.result, **changes, upstream_id=s.upstream_id or known)
+        done = self._end(books, s.job_id, s.state, s.result, **changes, upstream_id=s.upstream_id or job.upstream_id)
         if not done.changed or done.job is None:
             return done
-        if s.upstream_id and s.upstream_id != known:
+        if s.upstream_id and s.upstream_id != job.upstream_id:
             books.upstream[s.upstream_id] = s.job_id
-        books.move("settle", done.job, min(cost, hold), hold, s.actor)
-        if cost > hold:
-            books.move("overrun", done.job, cost - hold, 0, s.actor)
+        books.move("settle", done.job, min(cost, job.hold), job.hold, s.actor)
+        if cost > job.hold:
+            books.move("overrun", done.job, cost - job.hold, 0, s.actor)
         return done
 
     async def release(self, release: Release) -> Finished:
